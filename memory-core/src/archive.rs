@@ -113,7 +113,7 @@ impl ArchivedRemoval {
         let receipt = self.receipt.as_ref().ok_or(RestoreRefusal::NotArchived)?;
         let Some(summary) = &receipt.summary else { return Ok(()) };
         match at_summary {
-            Some(found) if found.id == summary.id => Ok(()),
+            Some(found) if found.summary && found.id == summary.id => Ok(()),
             Some(found)
                 if found.summary && !later.any(|later| later.places.contains(summary.sequence)) =>
             {

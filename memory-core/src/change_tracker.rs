@@ -42,6 +42,7 @@ pub struct NeedsComparison;
 struct Place {
     sequence: Sequence,
     id: Option<MessageId>,
+    summary: bool,
 }
 
 impl ChangeTracker {
@@ -63,14 +64,15 @@ impl ChangeTracker {
         let mut present: Vec<_> = outline
             .metas
             .iter()
-            .map(|meta| (meta.sequence, Some(meta.id)))
-            .chain(outline.unreadable.iter().map(|sequence| (*sequence, None)))
-            .map(|(sequence, id)| Place { sequence, id })
+            .map(|meta| Place { sequence: meta.sequence, id: Some(meta.id), summary: meta.summary })
+            .chain(outline.unreadable.iter().copied().map(unreadable_at))
             .filter(|place| place.sequence <= cursor.sequence)
             .collect();
         present.sort_unstable_by_key(|place| place.sequence);
         let is_known = match cursor.id {
-            Some(id) => present.last() == Some(&Place { sequence: cursor.sequence, id: Some(id) }),
+            Some(id) => present
+                .last()
+                .is_some_and(|last| (last.sequence, last.id) == (cursor.sequence, Some(id))),
             None => cursor.sequence <= outline.head.last,
         };
         if cursor == Cursor::default() {
@@ -195,6 +197,18 @@ impl ChangeTracker {
             return None;
         }
         let is_new = known.is_none() && sequence > self.last;
+        let is_undone = known.is_some_and(|known| reasons.undo(known, message));
+        if is_undone {
+            let (first, last, reason) = (sequence, sequence, RemovalReason::Undone);
+            changes.push(Change::Removed(Removal { first, last, reason, summary: None }));
+        }
+        if is_undone || known.is_none() && !is_new {
+            match changes.last_mut() {
+                Some(Change::Restored(messages)) => messages.push(message.clone()),
+                _ => changes.push(Change::Restored(vec![message.clone()])),
+            }
+            return None;
+        }
         if message.meta.summary && (is_new || reasons.explain(message)) {
             return Some(Arc::new(message.clone()));
         }
@@ -250,13 +264,19 @@ fn before(sequence: Sequence) -> Sequence {
     Sequence::new(sequence.number().saturating_sub(1))
 }
 
+const fn unreadable_at(sequence: Sequence) -> Place {
+    Place { sequence, id: None, summary: false }
+}
+
 /// The places of a page, ascending.
 fn places(page: &Page) -> Vec<Place> {
-    let readable =
-        page.messages.iter().map(|StoredMessage { meta, .. }| (meta.sequence, Some(meta.id)));
-    let unreadable = page.unreadable.iter().map(|sequence| (*sequence, None));
-    let mut places: Vec<_> =
-        readable.chain(unreadable).map(|(sequence, id)| Place { sequence, id }).collect();
+    let readable = page.messages.iter().map(|StoredMessage { meta, .. }| Place {
+        sequence: meta.sequence,
+        id: Some(meta.id),
+        summary: meta.summary,
+    });
+    let unreadable = page.unreadable.iter().copied().map(unreadable_at);
+    let mut places: Vec<_> = readable.chain(unreadable).collect();
     if !page.unreadable.is_empty() {
         places.sort_unstable_by_key(|place| place.sequence);
     }
@@ -308,6 +328,21 @@ impl<'a> Reasons<'a> {
         let written = self.receipts.iter().filter_map(|receipt| receipt.summary.as_ref());
         written.into_iter().any(|written| written.id == meta.id)
             || self.of(meta.sequence) == RemovalReason::Unknown
+    }
+
+    /// Whether the flush that wrote this known summary was undone: its place has a message that came before it.
+    fn undo(&self, known: &Place, message: &StoredMessage) -> bool {
+        // The newest receipt comes first.
+        let written = |id: MessageId| {
+            self.receipts.iter().position(|receipt| {
+                receipt.summary.as_ref().is_some_and(|summary| summary.id == id)
+            })
+        };
+        let is_older = || {
+            let earlier = written(message.meta.id);
+            earlier.is_some() && known.id.and_then(written).is_some_and(|at| earlier > Some(at))
+        };
+        known.summary && (!message.meta.summary || is_older())
     }
 
     /// The parts of a range that have one reason each.

@@ -7,8 +7,8 @@ use crate::stored::{Sequence, StoredMessage};
 /// A change of a memory, as a watcher sees it.
 ///
 /// A copy of the memory that applies all changes in order equals the memory whenever the watcher has caught up. Each
-/// message that is present then was delivered once. A message that was added and removed in between is never
-/// delivered; its place is reported as removed. The mark [`closed`](crate::store::MessageMeta::closed), which only
+/// message that is present then was delivered once since its last removal. A message that was added and removed in
+/// between is never delivered; its place is reported as removed. The mark [`closed`](crate::store::MessageMeta::closed), which only
 /// planners use, may change without a report.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -19,6 +19,11 @@ pub enum Change {
     Removed(Removal),
     /// The message at this message's place was replaced by it.
     Replaced(Arc<StoredMessage>),
+    /// Removed messages returned to their places, in ascending order, because their removal was
+    /// [undone](crate::MemoryStore::restore). The summary of the flush is reported as removed before, with
+    /// [`RemovalReason::Undone`]. A summary that was written over returned messages between two reads of the watcher
+    /// may be among them.
+    Restored(Vec<StoredMessage>),
     /// All messages up to this place were cleared.
     Cleared {
         /// The last cleared place.
@@ -56,18 +61,21 @@ pub enum RemovalReason {
     Evicted,
     /// It was taken back, to return to an earlier state.
     Withdrawn,
+    /// It was the summary of a flush that was undone.
+    Undone,
     /// The receipt of its flush is no longer kept, or a clear removed it while only summaries were present.
     Unknown,
 }
 
 impl RemovalReason {
-    /// The reason as one word: `summarized`, `evicted`, `withdrawn` or `unknown`.
+    /// The reason as one word: `summarized`, `evicted`, `withdrawn`, `undone` or `unknown`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Summarized => "summarized",
             Self::Evicted => "evicted",
             Self::Withdrawn => "withdrawn",
+            Self::Undone => "undone",
             Self::Unknown => "unknown",
         }
     }

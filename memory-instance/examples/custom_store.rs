@@ -24,9 +24,10 @@ use jiff::Timestamp;
 use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Access, Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head,
-    LocalWatchers, MemoryState, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice,
-    StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+    Access, Append, Appended, ArchivedRemoval, Clear, Counters, Cursor, Durability, FlushReceipt,
+    Head, LocalWatchers, MemoryState, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace,
+    Restore, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage,
+    UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_instance::{Clock, ClockExt as _, LockManager, MemoryManager, MemoryResource, Message};
@@ -88,6 +89,7 @@ enum Write {
     Replace(Access, Box<Replace>),
     Splice(Access, Box<Splice>),
     Clear(Access, Clear),
+    Restore(Access, Restore),
     Claim(LeaseProof),
     Remove(RemoveUnused),
 }
@@ -118,6 +120,7 @@ impl Journal {
                 Write::Replace(access, replace) => memory.replace(access, &replace, at).map(drop),
                 Write::Splice(access, splice) => memory.splice(access, &splice, at).map(drop),
                 Write::Clear(access, clear) => memory.clear(access, &clear, at).map(drop),
+                Write::Restore(access, restore) => memory.restore(access, &restore, at).map(drop),
                 Write::Claim(lease) => memory.claim(lease, at),
                 Write::Remove(remove) => memory.remove(remove).map(drop),
             };
@@ -254,6 +257,37 @@ impl MemoryStore for JournalStore {
         self.write(StoreOperation::Clear, key, Write::Clear(access, *clear), |memory, now| {
             memory.clear(access, clear, now)
         })
+    }
+
+    async fn restore(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        restore: &Restore,
+    ) -> Result<Counters, StoreError> {
+        let record = Write::Restore(access, *restore);
+        self.write(StoreOperation::Restore, key, record, |memory, now| {
+            memory.restore(access, restore, now)
+        })
+    }
+
+    async fn removals(
+        &self,
+        key: &MemoryKey,
+        before: Option<u64>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<ArchivedRemoval>, StoreError> {
+        self.read(key, |memory, now| memory.removals(before, limit, now))
+    }
+
+    async fn archived(
+        &self,
+        key: &MemoryKey,
+        removal: u64,
+        after: Sequence,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        self.read(key, |memory, now| memory.archived(removal, after, limit, now))
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

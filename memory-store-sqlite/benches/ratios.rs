@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use common::{Bare, Subject, key, now};
-use memory_core::store::{Cursor, Durability, Read};
+use memory_core::store::{Access, Cursor, Durability, FlushReceipt, Read, Retention, Splice};
 use memory_core::{MemoryStore, Sequence};
 
 const ROUNDS: usize = 30;
@@ -26,6 +26,7 @@ fn main() {
     many_tasks();
     growing_histories();
     reading_the_delta();
+    flushing_to_the_archive();
 }
 
 /// One side of a comparison: repeats its work and returns how long each run took.
@@ -151,4 +152,42 @@ fn reading_the_delta() {
     let sides: Vec<Side<'_>> =
         vec![("10 of 10", Box::new(read(10))), ("10 new of 10,000", Box::new(read(10_000)))];
     compare("read", sides);
+}
+
+/// Evicts 1,000 messages of a memory, which keeps as many.
+fn flushing_to_the_archive() {
+    let subject = Subject::new(Durability::Disk);
+    let flush = |archive: Option<Retention>| {
+        let key = key(if archive.is_some() { "archive" } else { "none" });
+        let (subject, mut number) = (&subject, 0_u128);
+        subject.fill(&key, 1_000);
+        move || {
+            subject.fill(&key, 1_000);
+            let outline = subject.runtime.block_on(subject.store.outline(&key)).unwrap();
+            let evicted = outline.metas.iter().take(1_000).map(|meta| meta.sequence);
+            number += 1;
+            let id = uuid::Uuid::from_u128(number);
+            let mut receipt = FlushReceipt::new(id, "fifo", jiff::Timestamp::UNIX_EPOCH);
+            receipt.evicted = evicted.clone().collect();
+            let splice = Splice {
+                evicted: evicted.collect(),
+                receipt: Some(receipt),
+                archive,
+                ..Splice::of(&outline)
+            };
+            let splice = splice.weighed(&outline.metas);
+            timed(1, || {
+                let done = subject.store.splice(&key, Access::OPEN, &splice);
+                subject.runtime.block_on(done).unwrap();
+            })
+        }
+    };
+    // Two removals fit, so that each flush also drops the oldest.
+    let mut two = Retention::forever();
+    two.max_bytes = 800_000;
+    let sides: Vec<Side<'_>> = vec![
+        ("without an archive", Box::new(flush(None))),
+        ("with an archive", Box::new(flush(Some(two)))),
+    ];
+    compare("flush of 1,000", sides);
 }

@@ -1,11 +1,13 @@
 //! Each write as a function over a transaction.
 
 mod append;
+mod archive;
 mod batch;
 mod claim;
 mod clear;
 mod remove;
 mod replace;
+mod restore;
 mod splice;
 mod step;
 
@@ -15,11 +17,13 @@ use memory_core::MemoryKey;
 use memory_core::store::StoreOperation;
 
 pub(crate) use self::append::AppendRows;
+pub(crate) use self::archive::places_of;
 pub(crate) use self::batch::{Batch, Changes, bad_head};
 pub(crate) use self::claim::ClaimToken;
 pub(crate) use self::clear::ClearRows;
 pub(crate) use self::remove::RemoveRows;
 pub(crate) use self::replace::ReplaceRow;
+pub(crate) use self::restore::RestoreRows;
 pub(crate) use self::splice::SpliceRows;
 use crate::codec::Encoded;
 use crate::error::JobError;

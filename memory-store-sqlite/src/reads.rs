@@ -3,14 +3,14 @@
 use std::num::NonZeroUsize;
 
 use memory_core::store::{
-    Cursor, FlushReceipt, Generation, Head, MessageMeta, Outline, Page, Read, StoreErrorKind,
-    UnusedMemory, UnusedPage, UnusedQuery,
+    ArchivedRemoval, Cursor, FlushReceipt, Generation, Head, MessageMeta, Outline, Page, Read,
+    StoreErrorKind, UnusedMemory, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, Sequence, StoredMessage};
 use rusqlite::{OptionalExtension, params};
 
 use crate::codec::{self, HeadRow, META_COLUMNS, SELECT_HEAD, holds, int, newest};
-use crate::commands::bad_head;
+use crate::commands::{bad_head, places_of};
 use crate::error::JobError;
 use crate::readers::FileSnapshot;
 use crate::schema::SEQUENCE_BITS;
@@ -219,6 +219,83 @@ pub(crate) fn receipts(
         })?);
     }
     Ok(Some(receipts))
+}
+
+pub(crate) fn removals(
+    db: &FileSnapshot<'_>,
+    key: &MemoryKey,
+    before: Option<u64>,
+    limit: NonZeroUsize,
+) -> Result<Option<Vec<ArchivedRemoval>>, JobError> {
+    let Some(row) = live(db, key)? else { return Ok(Some(Vec::new())) };
+    let newest = before.map_or(i64::MAX, |before| {
+        i64::try_from(before).map_or(i64::MAX, |before| before.saturating_sub(1))
+    });
+    let limit = i64::try_from(limit.get()).unwrap_or(i64::MAX);
+    // A page of long lists of places takes a while.
+    if db.is_too_long(limit.unsigned_abs().min(row.receipts), 0) {
+        return Ok(None);
+    }
+    let mut select = db.connection.prepare_cached(
+        "SELECT body FROM removal
+         WHERE memory = ?1 AND number <= ?2 AND (keep_until IS NULL OR keep_until > ?3)
+         ORDER BY number DESC LIMIT ?4",
+    )?;
+    let mut rows = select.query(params![row.id, newest, int(db.now), limit])?;
+    let mut removals = Vec::new();
+    while let Some(found) = rows.next()? {
+        let body = found.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
+        let decoded = serde_json::from_str(body).map_err(|_| {
+            JobError::Refused(StoreErrorKind::Corrupt("a removal cannot be read".into()))
+        });
+        removals.extend(readable(key, decoded)?);
+    }
+    Ok(Some(removals))
+}
+
+pub(crate) fn archived(
+    db: &FileSnapshot<'_>,
+    key: &MemoryKey,
+    removal: u64,
+    after: Sequence,
+    limit: NonZeroUsize,
+) -> Result<Option<Vec<StoredMessage>>, JobError> {
+    let none = Ok(Some(Vec::new()));
+    let (Some(row), Ok(number)) = (live(db, key)?, i64::try_from(removal)) else { return none };
+    let found = db
+        .connection
+        .prepare_cached(
+            "SELECT id, messages, bytes FROM removal
+             WHERE memory = ?1 AND number = ?2 AND (keep_until IS NULL OR keep_until > ?3)",
+        )?
+        .query_row(params![row.id, number, int(db.now)], |row| {
+            let [messages, bytes] = [row.get::<_, i64>(1)?, row.get::<_, i64>(2)?];
+            Ok((row.get::<_, i64>(0)?, messages.unsigned_abs(), bytes.unsigned_abs()))
+        })
+        .optional()?;
+    let Some((id, messages, bytes)) = found else { return none };
+    let (first, last) = places_of(id);
+    if after.number() >> SEQUENCE_BITS > 0 {
+        return none;
+    }
+    let limit = limit.get();
+    let expected = messages.min(u64::try_from(limit).unwrap_or(u64::MAX));
+    let each = bytes / 4 / messages.max(1);
+    if db.is_too_long(expected, each.saturating_mul(expected)) {
+        return Ok(None);
+    }
+    let sql = format!(
+        "SELECT {META_COLUMNS}, body FROM archive WHERE place > ?1 AND place <= ?2 ORDER BY place"
+    );
+    let mut select = db.connection.prepare_cached(&sql)?;
+    let mut rows = select.query([first | int(after.number()), last])?;
+    let mut page = Vec::with_capacity(room_for(expected));
+    while page.len() < limit
+        && let Some(found) = rows.next()?
+    {
+        page.extend(readable(key, codec::stored(found))?);
+    }
+    Ok(Some(page))
 }
 
 pub(crate) fn unused(

@@ -27,7 +27,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         change: Change::Sql(VERSION_4),
-        tables: &["memory", "message", "receipt", "swept", "writer"],
+        tables: &["archive", "memory", "message", "receipt", "removal", "swept", "writer"],
     },
 ];
 
@@ -130,9 +130,34 @@ CREATE TABLE swept (generation INTEGER NOT NULL) STRICT;
 INSERT INTO swept VALUES (0);
 ";
 
-/// `withdrawn` counts the messages that were taken back.
+/// `withdrawn` counts the messages that were taken back. `archive` has the messages of `removal`, whose id is in the
+/// higher bits of their places as a memory's id is in `message`. The index answers what a flush asks about all
+/// removals of its memory.
 const VERSION_4: &str = "
 ALTER TABLE memory ADD COLUMN withdrawn INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE removal (
+    id         INTEGER PRIMARY KEY,
+    memory     INTEGER NOT NULL,
+    number     INTEGER NOT NULL,
+    keep_until INTEGER,
+    receipt    BLOB,
+    bytes      INTEGER NOT NULL,
+    messages   INTEGER NOT NULL,
+    body       TEXT    NOT NULL
+) STRICT;
+CREATE INDEX removal_of_memory ON removal (memory, number, keep_until, receipt, bytes, messages);
+CREATE TABLE archive (
+    place        INTEGER PRIMARY KEY,
+    id           BLOB    NOT NULL,
+    tokens       INTEGER NOT NULL,
+    priority     INTEGER,
+    content_type TEXT    NOT NULL,
+    created_at   INTEGER NOT NULL,
+    link         TEXT,
+    closed       INTEGER NOT NULL,
+    summary      INTEGER NOT NULL,
+    body         TEXT    NOT NULL
+) STRICT;
 ";
 
 const LEASES: &str = "memory_leases";

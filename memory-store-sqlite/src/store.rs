@@ -7,16 +7,19 @@ use async_trait::async_trait;
 use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Access, Append, Appended, Clear, Counters, Cursor, Durability, ExpiredMemories, FlushReceipt,
-    Head, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError,
-    StoreErrorKind, StoreOperation, StoreWatch, UnusedMemory, UnusedPage, UnusedQuery,
+    Access, Append, Appended, ArchivedRemoval, Clear, Counters, Cursor, Durability,
+    ExpiredMemories, FlushReceipt, Head, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace,
+    Restore, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedMemory,
+    UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_sqlite_file::{PausedRuntime, WorkerThreads, answer, sqlite_domain};
 use tokio::sync::oneshot;
 
 use crate::codec::Encoded;
-use crate::commands::{AppendRows, ClaimToken, ClearRows, RemoveRows, ReplaceRow, SpliceRows};
+use crate::commands::{
+    AppendRows, ClaimToken, ClearRows, RemoveRows, ReplaceRow, RestoreRows, SpliceRows,
+};
 use crate::config::SqliteConfig;
 use crate::error::{JobError, no_thread};
 use crate::open::open_file;
@@ -261,6 +264,38 @@ impl MemoryStore for SqliteStore {
         clear: &Clear,
     ) -> Result<Counters, StoreError> {
         self.writer.submit(key, ClearRows { access, clear: *clear }).await
+    }
+
+    async fn restore(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        restore: &Restore,
+    ) -> Result<Counters, StoreError> {
+        self.writer.submit(key, RestoreRows { access, restore: *restore }).await
+    }
+
+    async fn removals(
+        &self,
+        key: &MemoryKey,
+        before: Option<u64>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<ArchivedRemoval>, StoreError> {
+        let name = key.clone();
+        let read = move |db: &FileSnapshot<'_>| reads::removals(db, &name, before, limit);
+        self.readers.run(StoreOperation::Read, read).await.map_err(|error| error.at(key))
+    }
+
+    async fn archived(
+        &self,
+        key: &MemoryKey,
+        removal: u64,
+        after: Sequence,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        let name = key.clone();
+        let read = move |db: &FileSnapshot<'_>| reads::archived(db, &name, removal, after, limit);
+        self.readers.run(StoreOperation::Read, read).await.map_err(|error| error.at(key))
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

@@ -5,8 +5,11 @@ mod support;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::time::Duration;
 
-use memory_core::store::{Access, Clear, FlushReceipt, Read, Splice, StoreError, StoreErrorKind};
+use memory_core::store::{
+    Access, Clear, FlushReceipt, Read, Restore, Retention, Splice, StoreError, StoreErrorKind,
+};
 use memory_core::{MemoryStore, Sequence};
 use memory_core_testkit::fuzz::{SECRET, corpus, fuzz, mutated, peak_of};
 use memory_store_sqlite::SqliteStore;
@@ -28,11 +31,13 @@ async fn whole(path: &Path) {
     let generation = store.head(&key("k")).await.unwrap().generation;
     let mut receipt =
         FlushReceipt::new(uuid::Uuid::from_u128(9), "fifo", jiff::Timestamp::UNIX_EPOCH);
-    receipt.duration = std::time::Duration::from_millis(3);
+    receipt.duration = Duration::from_millis(3);
     (receipt.tokens_before, receipt.tokens_after) = (9, 5);
     (receipt.messages_before, receipt.messages_after) = (3, 2);
     let evicted = vec![Sequence::new(2)];
-    let splice = Splice { evicted, receipt: Some(receipt), ..Splice::new(generation) };
+    receipt.evicted = evicted.iter().copied().collect();
+    let archive = Some(Retention::forever());
+    let splice = Splice { evicted, receipt: Some(receipt), archive, ..Splice::new(generation) };
     store.splice(&key("k"), Access::OPEN, &splice).await.unwrap();
 }
 
@@ -56,11 +61,25 @@ async fn use_all(path: &Path) -> Result<(), StoreError> {
     hear(store.outline(&k).await.err());
     hear(store.fetch(&k, generation.into(), &places).await.err());
     hear(store.receipts(&k).await.err());
+    let removals = store.removals(&k, None, NonZeroUsize::new(9).unwrap()).await;
+    for removal in removals.iter().flatten() {
+        let most = NonZeroUsize::new(9).unwrap();
+        hear(store.archived(&k, removal.number, Sequence::ZERO, most).await.err());
+    }
+    hear(removals.err());
     hear(store.keys(None, NonZeroUsize::new(9).unwrap()).await.err());
     hear(append(&store, &k, write(1, 50), &["new"]).await.err());
     hear(append(&store, &k, write(3, 1), &["new"]).await.err());
     let splice = Splice { evicted: vec![Sequence::new(3)], ..Splice::new(generation) };
     hear(store.splice(&k, Access::OPEN, &splice).await.err());
+    let archive = Some(Retention::keep_for(Duration::from_secs(1)));
+    let generation = store.head(&k).await.map(|head| head.generation).unwrap_or_default();
+    let splice = Splice { evicted: vec![Sequence::new(4)], archive, ..Splice::new(generation) };
+    hear(store.splice(&k, Access::OPEN, &splice).await.err());
+    let restore = Restore { write: write(5, 1), receipt: uuid::Uuid::from_u128(9) };
+    hear(store.restore(&k, Access::OPEN, &restore).await.err());
+    let clear = Clear { archive, ..Clear::new(write(4, 0)) };
+    hear(store.clear(&k, Access::OPEN, &clear).await.err());
     hear(store.clear(&k, Access::OPEN, &Clear::new(write(4, 1))).await.err());
     hear(store.read(&key("other"), Read::default()).await.err());
     for error in told {
@@ -113,6 +132,21 @@ const COLUMNS: &[(&str, &str)] = &[
     ("writer", "first"),
     ("receipt", "number"),
     ("receipt", "body"),
+    ("removal", "id"),
+    ("removal", "memory"),
+    ("removal", "number"),
+    ("removal", "keep_until"),
+    ("removal", "receipt"),
+    ("removal", "bytes"),
+    ("removal", "messages"),
+    ("removal", "body"),
+    ("archive", "place"),
+    ("archive", "id"),
+    ("archive", "tokens"),
+    ("archive", "content_type"),
+    ("archive", "created_at"),
+    ("archive", "link"),
+    ("archive", "body"),
 ];
 
 fn value() -> impl Strategy<Value = Value> {

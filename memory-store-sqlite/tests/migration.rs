@@ -2,12 +2,15 @@
 
 mod support;
 
+use std::num::NonZeroUsize;
+
 use jiff::Timestamp;
 use memory_core::plan::{Policy, ToolLink, ToolRef, UnitState, Units};
-use memory_core::store::Read;
-use memory_core::{MemoryKey, MemoryStore as _};
+use memory_core::store::{Access, FlushReceipt, Read, Restore, Retention, Splice};
+use memory_core::{MemoryKey, MemoryStore as _, Sequence};
 use memory_store_sqlite::SqliteStore;
 use support::{append, checked_outline, write};
+use uuid::Uuid;
 
 /// Ten messages that version 2 of the schema wrote: chat messages, Anthropic blocks, the first function API, and
 /// one that would be refused today.
@@ -54,4 +57,46 @@ async fn file_of_version_2_gets_all_links() {
     drop(store);
     let again = SqliteStore::open(path.clone()).await.unwrap();
     assert_eq!(checked_outline(&again, &key).await.metas[..10], outline.metas[..]);
+}
+
+/// Eight messages that version 3 of the schema wrote, of which a flush evicted six.
+const VERSION_3: &[u8] = include_bytes!("fixtures/version_3.sqlite");
+
+#[tokio::test]
+async fn older_files_get_an_archive() {
+    for (version, bytes) in [(2, VERSION_2), (3, VERSION_3)] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("memory.db");
+        std::fs::write(&path, bytes).unwrap();
+        let key = MemoryKey::new("default", "default", "old").unwrap();
+        let store = SqliteStore::open(path.clone()).await.unwrap();
+        let before = checked_outline(&store, &key).await;
+        let messages = store.read(&key, Read::default()).await.unwrap().messages;
+        let most = NonZeroUsize::MAX;
+        assert!(store.removals(&key, None, most).await.unwrap().is_empty());
+
+        let evicted: Vec<_> = before.metas.iter().skip(1).map(|meta| meta.sequence).collect();
+        let mut receipt = FlushReceipt::new(Uuid::from_u128(1), "fifo", Timestamp::UNIX_EPOCH);
+        receipt.evicted = evicted.iter().copied().collect();
+        let splice = Splice {
+            evicted,
+            receipt: Some(receipt),
+            archive: Some(Retention::forever()),
+            ..Splice::of(&before)
+        };
+        store.splice(&key, Access::OPEN, &splice).await.unwrap();
+        drop(store);
+
+        let store = SqliteStore::open(path.clone()).await.unwrap();
+        let removals = store.removals(&key, None, most).await.unwrap();
+        assert_eq!(removals.len(), 1, "version {version}");
+        let number = removals[0].number;
+        let archived = store.archived(&key, number, Sequence::ZERO, most).await.unwrap();
+        assert_eq!(archived, messages[1..]);
+        let restore = Restore { write: write(8, 1), receipt: Uuid::from_u128(1) };
+        store.restore(&key, Access::OPEN, &restore).await.unwrap();
+        assert_eq!(store.read(&key, Read::default()).await.unwrap().messages, messages);
+        let after = checked_outline(&store, &key).await;
+        assert_eq!(after.head.counters, before.head.counters);
+    }
 }

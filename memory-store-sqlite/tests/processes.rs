@@ -6,16 +6,21 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use memory_core::MemoryStore;
-use memory_core::store::{Access, Applied, Clear, Splice, StoreErrorKind};
+use memory_core::store::{
+    Access, Applied, Clear, FlushReceipt, Restore, Retention, SequenceSet, Splice, StoreErrorKind,
+    SummaryRecord,
+};
+use memory_core::{MemoryKey, MemoryStore, Sequence};
 use memory_store_sqlite::{SqliteConfig, SqliteStore};
 use rusqlite::Connection;
 use support::{append, batch, checked_outline, key, texts, write};
+use uuid::Uuid;
 
 const ROLE: &str = "MEMORY_TEST_ROLE";
 const FILE: &str = "MEMORY_TEST_FILE";
@@ -89,14 +94,40 @@ async fn write_until_killed(file: &str, name: u32) {
             let clear = Clear::new(write(u128::from(name) | 1 << 64, number));
             store.clear(&k, Access::OPEN, &clear).await.unwrap();
         } else if places.len() > 4 {
-            let splice = Splice {
+            let mut retention = Retention::forever();
+            retention.max_bytes = 2_000;
+            let mut splice = Splice {
                 summarized: places[..2].to_vec(),
                 evicted: places[2..4].to_vec(),
                 summary: Some(support::message("a summary")),
+                archive: Some(retention),
                 ..Splice::new(outline.head.generation)
             };
+            let id = Uuid::from_u128(u128::from(name) << 64 | u128::from(number));
+            let mut receipt = FlushReceipt::new(id, "test", jiff::Timestamp::UNIX_EPOCH);
+            receipt.summarized = splice.summarized.iter().copied().collect();
+            receipt.evicted = splice.evicted.iter().copied().collect();
+            let summary = support::message("a summary");
+            receipt.summary =
+                Some(SummaryRecord::new(summary.id, places[0], summary.tokens, "test"));
+            splice.receipt = Some(receipt);
             store.splice(&k, Access::OPEN, &splice).await.unwrap();
+            if number % 3 == 0 {
+                let write = write(u128::from(name) | 2 << 64, number);
+                let restore = Restore { write, receipt: id };
+                store.restore(&k, Access::OPEN, &restore).await.unwrap();
+            }
         }
+    }
+}
+
+/// Each archived removal has all its messages.
+async fn checked_archive(store: &SqliteStore, key: &MemoryKey) {
+    let most = NonZeroUsize::MAX;
+    for removal in store.removals(key, None, most).await.unwrap() {
+        let messages = store.archived(key, removal.number, Sequence::ZERO, most).await.unwrap();
+        let places: SequenceSet = messages.iter().map(|stored| stored.meta.sequence).collect();
+        assert_eq!((places, messages.len() as u64), (removal.places, removal.messages));
     }
 }
 
@@ -164,6 +195,7 @@ async fn acknowledged_writes_survive_kill_9_at_any_moment() {
         let store = SqliteStore::open(file.as_path()).await.unwrap();
         let log = checked_outline(&store, &key("log")).await;
         checked_outline(&store, &key("churn")).await;
+        checked_archive(&store, &key("churn")).await;
         let mut found: BTreeMap<(u32, u32), u64> = BTreeMap::new();
         let texts = texts(&store, &key("log")).await;
         assert_eq!(log.head.counters.appended, texts.len() as u64);

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, HashSet};
+use std::num::NonZeroUsize;
 
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -6,8 +7,8 @@ use uuid::Uuid;
 
 use super::*;
 use crate::store::{
-    Access, Append, Clear, MemoryState, MessageId, NewMessage, Newest, Read, Replace, Splice,
-    SummaryRecord, WriterId,
+    Access, Append, Clear, MemoryState, MessageId, NewMessage, Newest, Read, Replace, Restore,
+    Retention, Splice, SummaryRecord, WriterId,
 };
 use crate::{ContentType, Message};
 
@@ -20,7 +21,12 @@ enum Step {
         evicted: u16,
     },
     Replace(usize),
+    /// Takes this many of the newest messages back.
+    Withdraw(usize),
+    /// Undoes one of the removals in the archive, if it can be undone.
+    Restore(usize),
     Clear,
+    ClearToArchive,
     /// The TTL ends.
     Expire,
     Save,
@@ -37,7 +43,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (any::<u16>(), any::<u16>())
             .prop_map(|(summarized, evicted)| Step::Flush { summarized, evicted }),
         2 => any::<usize>().prop_map(Step::Replace),
+        2 => (1..4_usize).prop_map(Step::Withdraw),
+        4 => prop_oneof![4 => Just(0), 1 => any::<usize>()].prop_map(Step::Restore),
         1 => Just(Step::Clear),
+        1 => Just(Step::ClearToArchive),
         1 => Just(Step::Expire),
         1 => Just(Step::Save),
         1 => Just(Step::GoBack),
@@ -99,6 +108,7 @@ impl World {
         let (summarized, evicted) = (of(summarized), of(evicted & !summarized));
         let mut splice = Splice::new(self.memory.head(self.now()).generation);
         splice.newest = metas.last().map(|meta| Newest { sequence: meta.sequence, id: meta.id });
+        splice.archive = Some(Retention::forever());
         self.writes += 1;
         let mut receipt =
             FlushReceipt::new(Uuid::from_u128(self.writes.into()), "test", self.now());
@@ -122,6 +132,35 @@ impl World {
         self.memory.splice(Access::OPEN, &splice, now).unwrap();
     }
 
+    fn withdraw(&mut self, count: usize) {
+        let now = self.now();
+        let mut splice = Splice::of(&self.memory.outline(now));
+        let metas = self.metas();
+        let withdrawn = metas.iter().skip(metas.len().saturating_sub(count));
+        splice.withdrawn = withdrawn.map(|meta| meta.sequence).collect();
+        if splice.withdrawn.is_empty() {
+            return;
+        }
+        self.writes += 1;
+        let mut receipt = FlushReceipt::new(Uuid::from_u128(self.writes.into()), "test", now);
+        receipt.withdrawn = splice.withdrawn.iter().copied().collect();
+        let reason = RemovalReason::Withdrawn;
+        self.reasons.extend(splice.withdrawn.iter().map(|place| (*place, reason)));
+        (splice.receipt, splice.archive) = (Some(receipt), Some(Retention::forever()));
+        self.memory.splice(Access::OPEN, &splice, now).unwrap();
+    }
+
+    fn restore(&mut self, which: usize) {
+        let removals = self.memory.removals(None, NonZeroUsize::MAX, self.now());
+        let Some(removal) = removals.get(which % removals.len().max(1)) else { return };
+        let Some(receipt) = &removal.receipt else { return };
+        let restore = Restore { write: self.writer(), receipt: receipt.id };
+        let now = self.now();
+        if self.memory.restore(Access::OPEN, &restore, now).is_ok() {
+            self.reasons.retain(|place, _| !removal.places.contains(*place));
+        }
+    }
+
     fn take(&mut self, step: &Step) {
         match *step {
             Step::Append(count) => {
@@ -139,9 +178,17 @@ impl World {
                 let (replace, now) = (Replace { write, sequence, replaced, message }, self.now());
                 self.memory.replace(Access::OPEN, &replace, now).unwrap();
             }
+            Step::Withdraw(count) => self.withdraw(count),
+            Step::Restore(which) => self.restore(which),
             Step::Clear => {
                 let (write, now) = (self.writer(), self.now());
                 self.memory.clear(Access::OPEN, &Clear::new(write), now).unwrap();
+            }
+            Step::ClearToArchive => {
+                let archive = Some(Retention::forever());
+                let clear = Clear { archive, ..Clear::new(self.writer()) };
+                let now = self.now();
+                self.memory.clear(Access::OPEN, &clear, now).unwrap();
             }
             Step::Expire => {
                 self.memory = MemoryState::default();
@@ -193,6 +240,10 @@ impl World {
     }
 
     fn deliver(&mut self, message: StoredMessage) -> Result<(), TestCaseError> {
+        if message.meta.summary {
+            // The undoing of a flush may bring an earlier summary back.
+            self.delivered.remove(&message.meta.id);
+        }
         prop_assert!(self.delivered.insert(message.meta.id), "{:?} arrived twice", message.meta);
         self.reported.insert(message.meta.sequence.number());
         self.copy.insert(message.meta.sequence, message);
@@ -211,6 +262,11 @@ impl World {
             }
             Change::Removed(Removal { first, last, reason, summary }) => {
                 prop_assert!(first <= last);
+                if reason == RemovalReason::Undone {
+                    let undone = self.copy.get(&first);
+                    let is_summary = undone.is_some_and(|undone| undone.meta.summary);
+                    prop_assert!(first == last && is_summary, "{first} was undone: {undone:?}");
+                }
                 for place in first.number()..=last.number() {
                     let removed = self.copy.remove(&Sequence::new(place)).is_some();
                     let is_news = self.reported.insert(place) || removed;
@@ -230,6 +286,14 @@ impl World {
             }
             Change::Replaced(message) => {
                 self.deliver(Arc::unwrap_or_clone(message))?;
+            }
+            Change::Restored(messages) => {
+                prop_assert!(!messages.is_empty());
+                for message in messages {
+                    prop_assert!(!self.copy.contains_key(&message.meta.sequence));
+                    self.delivered.remove(&message.meta.id);
+                    self.deliver(message)?;
+                }
             }
             Change::Cleared { last } => {
                 self.copy.retain(|place, _| *place > last);
@@ -370,4 +434,41 @@ fn receipts_of_another_generation_are_read_again() {
     world.take(&Step::Flush { summarized: 0b1, evicted: 0 });
     let page = world.memory.read(Read::default(), world.now());
     assert_eq!(ChangeTracker::start().compare(&page, &[], &head), None);
+}
+
+#[test]
+fn undone_flush_is_reported_with_its_messages() {
+    let mut world = world(&[Step::Append(5)]);
+    let mut tracker = ChangeTracker::start();
+    changes(&world, &mut tracker);
+    world.take(&Step::Flush { summarized: 0b1110, evicted: 0b1 });
+    changes(&world, &mut tracker);
+    world.take(&Step::Restore(0));
+    let seen = changes(&world, &mut tracker);
+    let [Change::Restored(first), Change::Removed(summary), Change::Restored(rest)] = &seen[..]
+    else {
+        panic!("{seen:?}")
+    };
+    let range = (summary.first.number(), summary.last.number(), summary.reason);
+    assert_eq!(range, (2, 2, RemovalReason::Undone));
+    let places = |messages: &[StoredMessage]| {
+        messages.iter().map(|message| message.meta.sequence.number()).collect::<Vec<_>>()
+    };
+    assert_eq!((places(first), places(rest)), (vec![1], vec![2, 3, 4]));
+}
+
+#[test]
+fn earlier_summary_returns_when_the_later_is_undone() {
+    let mut world = world(&[Step::Append(4), Step::Flush { summarized: 0b11, evicted: 0 }]);
+    let mut tracker = ChangeTracker::start();
+    changes(&world, &mut tracker);
+    world.take(&Step::Flush { summarized: 0b11, evicted: 0 });
+    assert!(matches!(&changes(&world, &mut tracker)[..], [Change::Removed(_)]));
+    world.take(&Step::Restore(0));
+    let seen = changes(&world, &mut tracker);
+    let [Change::Removed(undone), Change::Restored(messages)] = &seen[..] else {
+        panic!("{seen:?}")
+    };
+    assert_eq!(undone.reason, RemovalReason::Undone);
+    assert!(messages.len() == 2 && messages[0].meta.summary);
 }

@@ -73,6 +73,9 @@ pub struct MemoryState {
     archive: Archive,
 }
 
+/// Counts a removed message.
+type Count = fn(&mut Counters, &MessageMeta);
+
 /// How many old writers are pruned with one append.
 const PRUNED_AT_ONCE: usize = 32;
 
@@ -214,7 +217,7 @@ impl MemoryState {
                 debug_assert!(false, "the checked place {sequence} has no message to close");
             }
         }
-        let count: [(&[Sequence], fn(&mut Counters, &MessageMeta)); 3] = [
+        let count: [(&[Sequence], Count); 3] = [
             (&splice.summarized, Counters::summarize),
             (&splice.evicted, Counters::evict),
             (&splice.withdrawn, Counters::withdraw),

@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Access, Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head, Outline,
-    Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError, StoreWatch, UnusedPage,
-    UnusedQuery,
+    Access, Append, Appended, ArchivedRemoval, Clear, Counters, Cursor, Durability, FlushReceipt,
+    Head, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Restore, Splice, StoreError,
+    StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
@@ -21,6 +21,7 @@ pub enum Method {
     Replace,
     Splice,
     Clear,
+    Restore,
     Claim,
     Head,
     Read,
@@ -28,6 +29,8 @@ pub enum Method {
     Outline,
     Fetch,
     Receipts,
+    Removals,
+    Archived,
     Keys,
     Unused,
     Remove,
@@ -39,8 +42,8 @@ impl Method {
     /// Whether it changes a memory.
     #[must_use]
     pub fn is_write(self) -> bool {
-        use Method::{Append, Claim, Clear, Remove, Replace, Splice};
-        matches!(self, Append | Replace | Splice | Clear | Claim | Remove)
+        use Method::{Append, Claim, Clear, Remove, Replace, Restore, Splice};
+        matches!(self, Append | Replace | Splice | Clear | Restore | Claim | Remove)
     }
 }
 
@@ -110,6 +113,36 @@ impl<H: Hook> MemoryStore for Intercept<H> {
         clear: &Clear,
     ) -> Result<Counters, StoreError> {
         self.hook.around(Method::Clear, self.store.clear(key, access, clear)).await
+    }
+
+    async fn restore(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        restore: &Restore,
+    ) -> Result<Counters, StoreError> {
+        self.hook.around(Method::Restore, self.store.restore(key, access, restore)).await
+    }
+
+    async fn removals(
+        &self,
+        key: &MemoryKey,
+        before: Option<u64>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<ArchivedRemoval>, StoreError> {
+        let removals = self.store.removals(key, before, limit);
+        self.hook.around(Method::Removals, removals).await
+    }
+
+    async fn archived(
+        &self,
+        key: &MemoryKey,
+        removal: u64,
+        after: Sequence,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        let archived = self.store.archived(key, removal, after, limit);
+        self.hook.around(Method::Archived, archived).await
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

@@ -2,6 +2,7 @@
 //!
 //! They are independent of the backend.
 
+mod content;
 mod op;
 mod pair;
 

@@ -45,6 +45,17 @@ impl Replica {
                 assert!(message.meta.sequence <= self.last);
                 self.deliver((*message).clone());
             }
+            Change::Restored(messages) => {
+                assert!(!messages.is_empty());
+                for message in messages {
+                    let place = message.meta.sequence;
+                    assert!(place <= self.last);
+                    assert!(!self.messages.contains_key(&place), "was not removed: {place}");
+                    // It may have been delivered before it was removed.
+                    self.delivered.remove(&message.meta.id);
+                    self.deliver(message);
+                }
+            }
             Change::Cleared { last } => {
                 let cleared = self.messages.keys().filter(|place| **place <= last).count();
                 self.events += cleared as u64;
@@ -60,6 +71,10 @@ impl Replica {
 
     fn deliver(&mut self, message: StoredMessage) {
         self.events += 1;
+        if message.meta.summary {
+            // The undoing of a flush may bring an earlier summary back.
+            self.delivered.remove(&message.meta.id);
+        }
         assert!(self.delivered.insert(message.meta.id), "arrived twice: {:?}", message.meta);
         self.messages.insert(message.meta.sequence, message);
     }

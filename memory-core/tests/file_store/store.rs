@@ -19,9 +19,10 @@ use jiff::Timestamp;
 use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Access, Append, Appended, Clear, Counters, Cursor, Durability, FlushReceipt, Head,
-    LocalWatchers, MemoryState, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice,
-    StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+    Access, Append, Appended, ArchivedRemoval, Clear, Counters, Cursor, Durability, FlushReceipt,
+    Head, LocalWatchers, MemoryState, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace,
+    Restore, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage,
+    UnusedQuery,
 };
 use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,7 @@ enum Write {
     Replace(Access, Box<Replace>),
     Splice(Access, Box<Splice>),
     Clear(Access, Clear),
+    Restore(Access, Restore),
     Claim(LeaseProof),
     Remove(RemoveUnused),
 }
@@ -175,6 +177,9 @@ fn make(memory: &mut MemoryState, write: Write, at: Timestamp) -> Result<Written
         }
         Write::Splice(access, splice) => memory.splice(access, &splice, at).map(Written::Counters),
         Write::Clear(access, clear) => memory.clear(access, &clear, at).map(Written::Counters),
+        Write::Restore(access, restore) => {
+            memory.restore(access, &restore, at).map(Written::Counters)
+        }
         Write::Claim(lease) => memory.claim(lease, at).map(|()| Written::Claimed),
         Write::Remove(remove) => memory.remove(remove).map(Written::Removed),
     }
@@ -188,7 +193,7 @@ fn encode(record: &Record) -> Result<Vec<u8>, StoreErrorKind> {
         Write::Append(_, append) => &*append.messages,
         Write::Replace(_, replace) => std::slice::from_ref(&replace.message),
         Write::Splice(_, splice) => splice.summary.as_slice(),
-        Write::Clear(..) | Write::Claim(_) | Write::Remove(_) => &[],
+        Write::Clear(..) | Write::Restore(..) | Write::Claim(_) | Write::Remove(_) => &[],
     };
     if messages.iter().any(|new| new.message.to_json().is_err()) {
         return Err(unreadable());
@@ -278,6 +283,37 @@ impl MemoryStore for FileStore {
             Written::Counters(counters) => Ok(counters),
             _ => Err(confused(StoreOperation::Clear, key)),
         }
+    }
+
+    async fn restore(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        restore: &Restore,
+    ) -> Result<Counters, StoreError> {
+        match self.write(StoreOperation::Restore, key, Write::Restore(access, *restore))? {
+            Written::Counters(counters) => Ok(counters),
+            _ => Err(confused(StoreOperation::Restore, key)),
+        }
+    }
+
+    async fn removals(
+        &self,
+        key: &MemoryKey,
+        before: Option<u64>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<ArchivedRemoval>, StoreError> {
+        self.read(key, |memory, now| memory.removals(before, limit, now))
+    }
+
+    async fn archived(
+        &self,
+        key: &MemoryKey,
+        removal: u64,
+        after: Sequence,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        self.read(key, |memory, now| memory.archived(removal, after, limit, now))
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

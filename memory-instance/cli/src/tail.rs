@@ -90,9 +90,17 @@ async fn follow(
                 let how = match removal.reason {
                     RemovalReason::Summarized => "summarized",
                     RemovalReason::Evicted => "evicted",
+                    RemovalReason::Undone => "undone",
                     _ => "removed",
                 };
                 note(format_args!("(#{} to #{} were {how})", removal.first, removal.last));
+            }
+            Ok(Change::Restored(messages)) => {
+                for stored in &messages {
+                    note(format_args!("(#{} was restored)", stored.meta.sequence));
+                    known.insert(stored.meta.id);
+                    show(stored, out)?;
+                }
             }
             Ok(Change::Replaced(message)) => {
                 note(format_args!("(#{} was replaced)", message.meta.sequence));

@@ -2,19 +2,22 @@
 
 use std::num::NonZeroUsize;
 
+use jiff::Timestamp;
 use memory_core::lease::LeaseProof;
 use memory_core::store::{
-    Access, Append, Clear, ExpiredMemories, Head, Read, RemoveUnused, Replace, Splice,
-    StoreErrorKind, UnusedMemory, UnusedQuery, WriteId, WriterId,
+    Access, Append, Clear, ExpiredMemories, FlushReceipt, Head, Read, RemoveUnused, Replace,
+    Restore, Retention, Splice, StoreErrorKind, UnusedMemory, UnusedQuery, WriteId, WriterId,
 };
 use memory_core::{Message, Sequence};
 use memory_lock::LockOptions;
 use memory_lock_testkit::Cut;
+use uuid::Uuid;
 
 use crate::worlds::{CallEnd, Case, HISTORY, TTL};
 
 pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryStore::append",
+    "MemoryStore::archived",
     "MemoryStore::claim",
     "MemoryStore::clear",
     "MemoryStore::fetch",
@@ -24,8 +27,10 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryStore::read",
     "MemoryStore::read_before",
     "MemoryStore::receipts",
+    "MemoryStore::removals",
     "MemoryStore::remove",
     "MemoryStore::replace",
+    "MemoryStore::restore",
     "MemoryStore::server",
     "MemoryStore::splice",
     "MemoryStore::unused",
@@ -88,6 +93,26 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             let refused = again.as_ref().is_err_and(|it| it.kind() == &StoreErrorKind::Conflict);
             assert!(refused || (again.is_ok() && done.is_none()), "{what}: {again:?}");
             assert_eq!(store.head(key).await.unwrap().counters.evicted, 2, "{what}");
+            done.is_some()
+        }
+        "MemoryStore::restore" => {
+            let outline = store.outline(key).await.unwrap();
+            let id = Uuid::from_u128(fastrand::u128(..));
+            let mut receipt = FlushReceipt::new(id, "fifo", Timestamp::UNIX_EPOCH);
+            let evicted: Vec<_> = outline.metas[..2].iter().map(|meta| meta.sequence).collect();
+            receipt.evicted = evicted.iter().copied().collect();
+            let archive = Some(Retention::forever());
+            let splice =
+                Splice { evicted, receipt: Some(receipt), archive, ..Splice::of(&outline) };
+            store.splice(key, Access::OPEN, &splice).await.unwrap();
+            let restore = Restore { write: write(), receipt: id };
+            let done =
+                cut.off(store.restore(key, Access::OPEN, &restore)).await.map(Result::unwrap);
+            let again = store.restore(key, Access::OPEN, &restore).await.unwrap();
+            assert!(done.as_ref().is_none_or(|done| *done == again), "{what}");
+            let found = store.outline(key).await.unwrap();
+            assert_eq!(found.metas, outline.metas, "{what}");
+            assert_eq!(again.evicted, 0, "{what}");
             done.is_some()
         }
         "MemoryStore::remove" => {
@@ -166,6 +191,16 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
                 "MemoryStore::receipts" => {
                     let done = cut.off(store.receipts(key)).await.map(Result::unwrap);
                     done.map(|receipts| assert!(receipts.is_empty(), "{what}")).is_some()
+                }
+                "MemoryStore::removals" => {
+                    let removals = store.removals(key, None, most);
+                    let done = cut.off(removals).await.map(Result::unwrap);
+                    done.map(|removals| assert!(removals.is_empty(), "{what}")).is_some()
+                }
+                "MemoryStore::archived" => {
+                    let archived = store.archived(key, 1, Sequence::ZERO, most);
+                    let done = cut.off(archived).await.map(Result::unwrap);
+                    done.map(|messages| assert!(messages.is_empty(), "{what}")).is_some()
                 }
                 "MemoryStore::keys" => {
                     let done = cut.off(store.keys(None, most)).await.map(Result::unwrap);

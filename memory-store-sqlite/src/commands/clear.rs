@@ -1,8 +1,9 @@
 //! The removal of all messages of a memory.
 
 use memory_core::MemoryKey;
-use memory_core::store::{Access, Clear, Counters, StoreOperation};
+use memory_core::store::{Access, Clear, Counters, RemovalCause, StoreOperation};
 
+use super::archive::Removal;
 use super::batch::Batch;
 use super::{Command, PAGES_OF_REMOVAL};
 use crate::codec::HeadRow;
@@ -23,7 +24,15 @@ impl Command for ClearRows {
         if step.earlier(self.clear.write)?.is_none() {
             let fence = step.check_writer_lease(self.access.lease)?;
             step.begin()?;
-            step.remove_messages()?;
+            if let Some(retention) = self.clear.archive {
+                let removal = Removal { cause: RemovalCause::Clear, receipt: None, retention };
+                let row = &step.loaded.row;
+                step.archive(&removal, std::iter::once((row.first_place(), row.last_place())))?;
+            } else {
+                step.remove_messages()?;
+                step.drop_archive()?;
+            }
+            step.remove_receipts()?;
             step.remember(self.clear.write, None)?;
             step.forget_old_sessions(i64::from(u32::MAX))?;
             let now = step.now;

@@ -5,6 +5,7 @@ use memory_core::lease::LeaseProof;
 use memory_core::store::{Newest, RemoveUnused, RemovedUnused, StoreErrorKind, StoreOperation};
 use rusqlite::{OptionalExtension, params};
 
+use super::archive::drop_rows;
 use super::batch::Batch;
 use super::{Command, PAGES_OF_REMOVAL};
 use crate::codec::{ENDED, HeadRow, int, newest};
@@ -102,6 +103,9 @@ impl Batch<'_> {
                 .prepare_cached(DELETE_WRITERS)?
                 .execute(params![id, limit - rows])?;
             rows = rows.saturating_add(i64::try_from(writers).unwrap_or(i64::MAX));
+        }
+        if rows < limit {
+            rows = limit - drop_rows(self.connection, id, limit - rows)?;
         }
         if rows >= limit {
             // As if its TTL had run out: readers no longer see the rest.

@@ -1,16 +1,24 @@
 //! The commit of a flush.
 
 use memory_core::store::{
-    Access, Counters, KEPT_RECEIPTS, MessageMeta, Splice, StoreErrorKind, StoreOperation,
+    Access, Counters, KEPT_RECEIPTS, MessageMeta, SequenceSet, Splice, StoreErrorKind,
+    StoreOperation,
 };
 use memory_core::{MemoryKey, Sequence};
 use rusqlite::params;
 
-use super::Command;
+use super::archive::{Removal, ranges};
 use super::batch::Batch;
 use super::step::Step;
+use super::{Command, LIGHT_BYTES};
 use crate::codec::{Encoded, HeadRow, INSERT_MESSAGE, RowKind, holds, insert_message, int};
 use crate::error::JobError;
+
+/// The typical length of a token's text.
+const BYTES_OF_TOKEN: usize = 4;
+
+/// The typical size of a message's row without its text.
+const BYTES_OF_ROW: usize = 128;
 
 #[derive(Debug)]
 pub(crate) struct SpliceRows {
@@ -23,6 +31,16 @@ impl SpliceRows {
     const fn places(&self) -> usize {
         let Splice { summarized, evicted, withdrawn, closed, .. } = &self.splice;
         summarized.len() + evicted.len() + withdrawn.len() + closed.len()
+    }
+
+    /// The approximate size of the messages that move to the archive.
+    fn archived_bytes(&self) -> usize {
+        let Splice { archive: Some(_), removed, .. } = &self.splice else { return 0 };
+        let tokens = removed.as_ref().map_or(0, |removed| {
+            removed.classes.values().map(|tally| tally.tokens).fold(0, u64::saturating_add)
+        });
+        let text = usize::try_from(tokens).unwrap_or(usize::MAX).saturating_mul(BYTES_OF_TOKEN);
+        self.places().saturating_mul(BYTES_OF_ROW).saturating_add(text)
     }
 }
 
@@ -56,6 +74,7 @@ impl Command for SpliceRows {
             }
         }
         let Planned { summarized, evicted, withdrawn, closed } = step.check_places(splice)?;
+        splice.check_receipt().map_err(JobError::Refused)?;
         let body = receipt.map(serde_json::to_string).transpose().map_err(|error| {
             StoreErrorKind::Invalid(format!("the receipt cannot be written: {error}"))
         })?;
@@ -63,26 +82,36 @@ impl Command for SpliceRows {
         step.begin()?;
         let first = summarized.first().map(|(place, _)| *place);
         let counters = &mut step.loaded.row.head.counters;
-        let mut delete = step.connection.prepare_cached("DELETE FROM message WHERE place = ?1")?;
-        for (place, meta) in summarized {
-            counters.summarize(&meta);
-            delete.execute([place])?;
-        }
-        for (place, meta) in evicted {
-            counters.evict(&meta);
-            delete.execute([place])?;
-        }
-        for (place, meta) in withdrawn {
-            counters.withdraw(&meta);
-            delete.execute([place])?;
-        }
+        // Before the removals: a message may be closed and removed at once.
         let mut close =
             step.connection.prepare_cached("UPDATE message SET closed = 1 WHERE place = ?1")?;
         for place in closed {
             close.execute([place])?;
         }
+        for (_, meta) in &summarized {
+            counters.summarize(meta);
+        }
+        for (_, meta) in &evicted {
+            counters.evict(meta);
+        }
+        for (_, meta) in &withdrawn {
+            counters.withdraw(meta);
+        }
+        let places: SequenceSet = splice.removed_places().collect();
+        let ranges = ranges(step.loaded.row.first_place(), &places);
+        if let Some(retention) = splice.archive {
+            let removal = Removal { cause: splice.cause(), receipt, retention };
+            step.archive(&removal, ranges)?;
+        } else {
+            let mut delete = step
+                .connection
+                .prepare_cached("DELETE FROM message WHERE place BETWEEN ?1 AND ?2")?;
+            for (first, last) in ranges {
+                delete.execute([first, last])?;
+            }
+        }
         if let (Some(new), Some(encoded), Some(place)) = (&splice.summary, &self.summary, first) {
-            counters.insert_summary(new);
+            step.loaded.row.head.counters.insert_summary(new);
             let mut insert = step.connection.prepare_cached(INSERT_MESSAGE)?;
             insert_message(&mut insert, place, new, encoded, RowKind::Summary)?;
         }
@@ -110,15 +139,15 @@ impl Command for SpliceRows {
     }
 
     fn bytes(&self) -> usize {
-        64 * self.places()
+        (64 * self.places()).saturating_add(self.archived_bytes())
     }
 
     fn pages(&self) -> usize {
-        self.places()
+        self.places() + self.archived_bytes() / 4_096
     }
 
     fn is_light(&self) -> bool {
-        self.places() <= 64
+        self.places() <= 64 && self.archived_bytes() <= LIGHT_BYTES
     }
 }
 

@@ -157,6 +157,8 @@ impl Step<'_> {
         }
         if self.loaded.leftovers {
             self.remove_messages()?;
+            self.remove_receipts()?;
+            self.drop_archive()?;
             self.connection
                 .prepare_cached("DELETE FROM writer WHERE memory = ?1")?
                 .execute([self.loaded.row.id])?;
@@ -172,15 +174,20 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Removes all messages and receipts.
+    /// Removes all messages.
     pub(super) fn remove_messages(&self) -> Result<(), JobError> {
         let row = &self.loaded.row;
         self.connection
             .prepare_cached("DELETE FROM message WHERE place BETWEEN ?1 AND ?2")?
             .execute([row.first_place(), row.last_place()])?;
+        Ok(())
+    }
+
+    /// Removes all receipts.
+    pub(super) fn remove_receipts(&self) -> Result<(), JobError> {
         self.connection
             .prepare_cached("DELETE FROM receipt WHERE memory = ?1")?
-            .execute([row.id])?;
+            .execute([self.loaded.row.id])?;
         Ok(())
     }
 
@@ -262,7 +269,7 @@ const OLDEST_SESSIONS: &str = "
 SELECT writer FROM writer WHERE memory = ?1 AND writer BETWEEN ?2 AND ?3 ORDER BY writer LIMIT ?4";
 
 /// The places of further memories would not fit the bits above [`SEQUENCE_BITS`].
-const MOST_MEMORIES: i64 = 1 << (63 - SEQUENCE_BITS);
+pub(super) const MOST_MEMORIES: i64 = 1 << (63 - SEQUENCE_BITS);
 
 pub(super) fn no_room() -> JobError {
     JobError::Refused(StoreErrorKind::Full(

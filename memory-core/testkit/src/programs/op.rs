@@ -38,7 +38,26 @@ pub(super) enum Op {
         key: u8,
         writer: u8,
         number: u8,
+        archive: Option<Keep>,
         by: Right,
+    },
+    Restore {
+        key: u8,
+        receipt: u8,
+        writer: u8,
+        number: u8,
+        by: Right,
+    },
+    Removals {
+        key: u8,
+        before: Option<u8>,
+        limit: u8,
+    },
+    Archived {
+        key: u8,
+        pick: u8,
+        after: u8,
+        limit: u8,
     },
     Claim {
         key: u8,
@@ -80,8 +99,18 @@ pub(super) struct How {
     /// The number of newest messages that are taken back.
     pub(super) withdrawn: u8,
     pub(super) next_flush_at: Option<u8>,
+    pub(super) archive: Option<Keep>,
     pub(super) by: Right,
     pub(super) flusher: Right,
+}
+
+/// The retention of removed messages.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Keep {
+    /// `None` for no end.
+    pub(super) minutes: Option<u8>,
+    /// Hundreds of bytes.
+    pub(super) size: u8,
 }
 
 /// The lease of a write.
@@ -125,8 +154,18 @@ impl ReferenceStateMachine for Programs {
                 .prop_map(|(key, summarized, evicted, closed, how)| Op::Splice {
                     key, summarized, evicted, closed, how,
                 }),
-            1 => (key(), writer(), 1..9_u8, right())
-                .prop_map(|(key, writer, number, by)| Op::Clear { key, writer, number, by }),
+            1 => (key(), writer(), 1..9_u8, keep(), right())
+                .prop_map(|(key, writer, number, archive, by)| Op::Clear {
+                    key, writer, number, archive, by,
+                }),
+            3 => (key(), 0..7_u8, writer(), 1..9_u8, right())
+                .prop_map(|(key, receipt, writer, number, by)| Op::Restore {
+                    key, receipt, writer, number, by,
+                }),
+            1 => (key(), prop::option::of(any::<u8>()), 1..4_u8)
+                .prop_map(|(key, before, limit)| Op::Removals { key, before, limit }),
+            1 => (key(), any::<u8>(), any::<u8>(), 1..4_u8)
+                .prop_map(|(key, pick, after, limit)| Op::Archived { key, pick, after, limit }),
             1 => (key(), right()).prop_map(|(key, by)| Op::Claim { key, by }),
             3 => (key(), any::<u8>(), prop::bool::weighted(0.2), 0..5_u8)
                 .prop_map(|(key, after, stale, limit)| Op::Read { key, after, stale, limit }),
@@ -153,6 +192,12 @@ fn right() -> impl Strategy<Value = Right> {
     ]
 }
 
+fn keep() -> impl Strategy<Value = Option<Keep>> {
+    let minutes = prop_oneof![1 => Just(None), 1 => (1..9_u8).prop_map(Some), 2 => Just(Some(200))];
+    let size = prop_oneof![4 => Just(200), 1 => 0..9_u8];
+    prop::option::weighted(0.8, (minutes, size).prop_map(|(minutes, size)| Keep { minutes, size }))
+}
+
 fn how() -> impl Strategy<Value = How> {
     (
         prop::bool::weighted(0.7),
@@ -162,6 +207,7 @@ fn how() -> impl Strategy<Value = How> {
         prop::option::of(0..6_u8),
         prop_oneof![4 => Just(0), 1 => 0..4_u8],
         prop::option::of(any::<u8>()),
+        keep(),
         right(),
         right(),
     )
@@ -174,6 +220,7 @@ fn how() -> impl Strategy<Value = How> {
                 receipt,
                 withdrawn,
                 next_flush_at,
+                archive,
                 by,
                 flusher,
             )| {
@@ -185,6 +232,7 @@ fn how() -> impl Strategy<Value = How> {
                     receipt,
                     withdrawn,
                     next_flush_at,
+                    archive,
                     by,
                     flusher,
                 }

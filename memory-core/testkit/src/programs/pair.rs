@@ -4,22 +4,19 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use memory_core::conformance::assert_counters;
-use memory_core::dialect::ToolCall;
 use memory_core::lease::{FencingToken, LeaseProof, OwnerId};
 use memory_core::store::{
-    Access, Append, Clear, Cursor, FlushReceipt, Generation, Head, MessageId, NewMessage, Outline,
-    Read, Replace, Splice, StoreError, StoreErrorKind, Version, WriteId, WriterId,
+    Access, Append, Clear, Cursor, Generation, Head, MessageId, Outline, Read, Replace, Restore,
+    Retention, Splice, StoreError, StoreErrorKind, Version, WriteId, WriterId,
 };
-use memory_core::{
-    ContentType, InMemoryStore, MemoryKey, MemoryStore, Message, Priority, Sequence,
-};
+use memory_core::{InMemoryStore, MemoryKey, MemoryStore, Sequence};
 use memory_lock::{Acquired, Clock, LockKey, Release};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-use super::op::{Op, Right};
+use super::content::{drawn, receipt};
+use super::op::{Keep, Op, Right};
 use super::{Opened, Place};
 
 /// Longer than any program, so leases end only by a release.
@@ -138,7 +135,7 @@ impl<'a, P: Place> Pair<'a, P> {
                     evicted,
                     withdrawn,
                     closed: picked(&outline, &closed),
-                    receipt: how.receipt.map(|id| receipt(id.into())),
+                    archive: how.archive.map(retention),
                     next_flush_at: how.next_flush_at.map(u64::from),
                     flusher: self.proof(&flush_lease, how.flusher),
                     ..Splice::of(&outline)
@@ -146,6 +143,7 @@ impl<'a, P: Place> Pair<'a, P> {
                 if how.summary {
                     splice = splice.weighed(&outline.metas);
                 }
+                splice.receipt = how.receipt.map(|id| receipt(id.into(), &splice));
                 if how.removed_twice && !splice.summarized.is_empty() {
                     splice.evicted.clone_from(&splice.summarized);
                     splice.receipt = None;
@@ -163,6 +161,9 @@ impl<'a, P: Place> Pair<'a, P> {
                 if how.unknown_place {
                     splice.evicted.push(outline.head.last.plus(3));
                 }
+                if let Some(receipt) = splice.receipt.as_mut().filter(|_| how.unknown_place) {
+                    receipt.evicted = splice.evicted.iter().copied().collect();
+                }
                 let newest = self.runtime.block_on(self.reference.receipts(&key)).unwrap();
                 let is_new = splice.receipt.is_none()
                     || splice.receipt.as_ref().map(|receipt| receipt.id)
@@ -174,10 +175,11 @@ impl<'a, P: Place> Pair<'a, P> {
                     .filter(|_| is_new);
                 self.both(refusal, &async |store| store.splice(&key, access, &splice).await);
             }
-            Op::Clear { key: k, writer, number, by } => {
+            Op::Clear { key: k, writer, number, archive, by } => {
                 let key = key(k);
                 let lease = self.proof(key.lease_name(), by);
-                let clear = Clear::new(write(writer, number));
+                let archive = archive.map(retention);
+                let clear = Clear { archive, ..Clear::new(write(writer, number)) };
                 let is_new = self.is_new(k, writer, number);
                 let refusal = self.refusal(key.lease_name(), lease).filter(|_| is_new);
                 if self
@@ -186,6 +188,36 @@ impl<'a, P: Place> Pair<'a, P> {
                 {
                     self.writes.insert((k, writer), number);
                 }
+            }
+            Op::Restore { key: k, receipt, writer, number, by } => {
+                let key = key(k);
+                let lease = self.proof(key.lease_name(), by);
+                let receipt = Uuid::from_u128(receipt.into());
+                let restore = Restore { write: write(writer, number), receipt };
+                let is_new = self.is_new(k, writer, number);
+                let refusal = self.refusal(key.lease_name(), lease).filter(|_| is_new);
+                let done = self.both(refusal, &async |store| {
+                    store.restore(&key, Access { lease }, &restore).await
+                });
+                if done && is_new {
+                    self.writes.insert((k, writer), number);
+                }
+            }
+            Op::Removals { key: k, before, limit } => {
+                let key = key(k);
+                let limit = NonZeroUsize::new(limit.into()).unwrap();
+                let before = before.map(u64::from);
+                self.both(None, &async |store| store.removals(&key, before, limit).await);
+            }
+            Op::Archived { key: k, pick, after, limit } => {
+                let key = key(k);
+                let all = self.reference.removals(&key, None, NonZeroUsize::MAX);
+                let all = self.runtime.block_on(all).unwrap();
+                let picked = all.get(usize::from(pick) % all.len().max(1));
+                let number = picked.map_or(u64::from(pick), |removal| removal.number);
+                let after = Sequence::new(u64::from(after) % 16);
+                let limit = NonZeroUsize::new(limit.into()).unwrap();
+                self.both(None, &async |store| store.archived(&key, number, after, limit).await);
             }
             Op::Claim { key: k, by } => {
                 let key = key(k);
@@ -241,6 +273,7 @@ impl<'a, P: Place> Pair<'a, P> {
             });
             self.both(None, &async |store| store.read(&key, Read::default()).await);
             self.both(None, &async |store| store.receipts(&key).await);
+            self.both(None, &async |store| store.removals(&key, None, NonZeroUsize::MAX).await);
         }
         self.both(None, &async |store| store.keys(None, NonZeroUsize::new(2).unwrap()).await);
     }
@@ -365,6 +398,13 @@ fn kind(error: StoreError) -> StoreErrorKind {
     }
 }
 
+fn retention(Keep { minutes, size }: Keep) -> Retention {
+    let keep = minutes.map(|minutes| Duration::from_mins(minutes.into()));
+    let mut retention = keep.map_or_else(Retention::forever, Retention::keep_for);
+    retention.max_bytes = u64::from(size) * 100;
+    retention
+}
+
 fn key(name: u8) -> MemoryKey {
     MemoryKey::new("tests", "programs", &name.to_string()).unwrap()
 }
@@ -413,46 +453,4 @@ fn picked(outline: &Outline, picks: &[u8]) -> Vec<Sequence> {
     places.sort_unstable();
     places.dedup();
     places
-}
-
-fn message(text: &str) -> NewMessage {
-    NewMessage {
-        id: MessageId::new(Uuid::from_u128(text.len() as u128)),
-        message: Message::user(text),
-        tokens: u32::try_from(text.len()).unwrap(),
-        priority: None,
-        content_type: ContentType::Conversation,
-        created_at: Timestamp::UNIX_EPOCH,
-    }
-}
-
-fn drawn(serial: u64, (size, kind): (u8, u8)) -> NewMessage {
-    let text = format!("{serial} {}", "y".repeat(usize::from(size)));
-    let plain = message(&text);
-    let call = |id: u64| ToolCall::function(format!("c{}", id % 5), "f", "{}");
-    match kind {
-        0 => NewMessage {
-            priority: Some(Priority::CRITICAL),
-            content_type: ContentType::SystemPrompt,
-            ..plain
-        },
-        1 => NewMessage { message: Message::calls([call(serial), call(serial + 1)]), ..plain },
-        2 => {
-            NewMessage { message: Message::tool_result(format!("c{}", serial % 5), text), ..plain }
-        }
-        3 => NewMessage {
-            priority: Some(Priority::new(size)),
-            content_type: ContentType::from("it's \"mine\"\n%/é"),
-            ..plain
-        },
-        _ => plain,
-    }
-}
-
-fn receipt(id: u128) -> FlushReceipt {
-    let mut receipt = FlushReceipt::new(Uuid::from_u128(id), "fifo", Timestamp::UNIX_EPOCH);
-    receipt.duration = Duration::from_millis(3);
-    (receipt.tokens_before, receipt.tokens_after) = (9, 5);
-    (receipt.messages_before, receipt.messages_after) = (3, 2);
-    receipt
 }

@@ -1,0 +1,57 @@
+//! The messages and receipts of programs.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use memory_core::dialect::ToolCall;
+use memory_core::store::{FlushReceipt, MessageId, NewMessage, Splice, SummaryRecord};
+use memory_core::{ContentType, Message, Priority};
+use uuid::Uuid;
+
+fn message(text: &str) -> NewMessage {
+    NewMessage {
+        id: MessageId::new(Uuid::from_u128(text.len() as u128)),
+        message: Message::user(text),
+        tokens: u32::try_from(text.len()).unwrap(),
+        priority: None,
+        content_type: ContentType::Conversation,
+        created_at: Timestamp::UNIX_EPOCH,
+    }
+}
+
+pub(super) fn drawn(serial: u64, (size, kind): (u8, u8)) -> NewMessage {
+    let text = format!("{serial} {}", "y".repeat(usize::from(size)));
+    let plain = message(&text);
+    let call = |id: u64| ToolCall::function(format!("c{}", id % 5), "f", "{}");
+    match kind {
+        0 => NewMessage {
+            priority: Some(Priority::CRITICAL),
+            content_type: ContentType::SystemPrompt,
+            ..plain
+        },
+        1 => NewMessage { message: Message::calls([call(serial), call(serial + 1)]), ..plain },
+        2 => {
+            NewMessage { message: Message::tool_result(format!("c{}", serial % 5), text), ..plain }
+        }
+        3 => NewMessage {
+            priority: Some(Priority::new(size)),
+            content_type: ContentType::from("it's \"mine\"\n%/é"),
+            ..plain
+        },
+        _ => plain,
+    }
+}
+
+pub(super) fn receipt(id: u128, splice: &Splice) -> FlushReceipt {
+    let mut receipt = FlushReceipt::new(Uuid::from_u128(id), "fifo", Timestamp::UNIX_EPOCH);
+    receipt.duration = Duration::from_millis(3);
+    (receipt.tokens_before, receipt.tokens_after) = (9, 5);
+    (receipt.messages_before, receipt.messages_after) = (3, 2);
+    receipt.summarized = splice.summarized.iter().copied().collect();
+    receipt.evicted = splice.evicted.iter().copied().collect();
+    receipt.withdrawn = splice.withdrawn.iter().copied().collect();
+    receipt.summary = splice.summary.as_ref().map(|summary| {
+        SummaryRecord::new(summary.id, splice.summarized[0], summary.tokens, "rules")
+    });
+    receipt
+}
