@@ -225,6 +225,7 @@
 mod append;
 mod archive;
 mod case;
+mod catch_up;
 mod read;
 mod replace;
 mod restore;
@@ -294,6 +295,8 @@ pub fn cases() -> impl Iterator<Item = Case> {
         .chain(writers::CASES)
         .chain(watch::CASES)
         .chain(rollback::CASES)
+        .chain(catch_up::CASES)
+        .chain(catch_up::ROLLBACK_CASES)
         .copied()
 }
 

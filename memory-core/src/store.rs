@@ -2,6 +2,7 @@
 
 mod access;
 mod append;
+mod catch_up;
 mod clear;
 mod cursor;
 mod durability;
@@ -25,6 +26,7 @@ use async_trait::async_trait;
 
 pub use self::access::Access;
 pub use self::append::{Append, AppendOutcome, Appended};
+pub use self::catch_up::{CaughtUp, KnownBatch, MAX_KNOWN_BATCHES};
 pub use self::clear::Clear;
 pub use self::cursor::{Cursor, Newest};
 pub use self::durability::Durability;
@@ -77,7 +79,7 @@ pub use crate::write::{KEPT_SESSIONS, SESSION_LIFETIME, SESSION_RETENTION, Write
 /// **A store may roll back** to an earlier state: a failover loses the newest writes, or an operator restores a
 /// snapshot. The store then reuses the numbers that were lost, so a generation and a sequence number do not identify
 /// the message that a reader or a planner saw. The id of the message does: a [`Cursor`] carries it, and
-/// [`read`](Self::read), [`read_before`](Self::read_before), [`fetch`](Self::fetch) and [`splice`](Self::splice)
+/// [`read`](Self::read), [`catch_up`](Self::catch_up), [`read_before`](Self::read_before), [`fetch`](Self::fetch) and [`splice`](Self::splice)
 /// compare it. This needs ids that no two requests share. A batch that is sent again because its answer was lost should carry [new
 /// ids](Append::with_new_ids), because it could otherwise get its old place again behind other messages than before.
 /// Retries are recognized by their [`WriteId`], not by these ids.
@@ -289,6 +291,33 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
     /// # Cancel safety
     /// Reads have no effect.
     async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError>;
+
+    /// All messages after a cursor, without those of batches that the reader appended itself and still has.
+    ///
+    /// # Correctness
+    /// One snapshot, in which the cursor is compared as in [`read`](Self::read). If the page restarts, `known` is
+    /// ignored. Otherwise a known batch is confirmed only if its newest place holds the message with its id; the page
+    /// then lacks its messages. Each batch is compared, not only the newest: after a rollback another writer's message
+    /// may precede a later batch of the reader within one generation. `known` is ascending, and each batch was sent
+    /// after the reader had seen the cursor's generation. Such a batch has no gap: every removal and every change of a
+    /// message changes the generation, and a [`splice`](Self::splice) that keeps it removes, inserts and closes nothing.
+    /// A store may confirm fewer batches than it could. The default method calls [`read`](Self::read) and confirms
+    /// none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    async fn catch_up(
+        &self,
+        key: &MemoryKey,
+        after: Cursor,
+        known: &[KnownBatch],
+    ) -> Result<CaughtUp, StoreError> {
+        let _ = known;
+        Ok(self.read(key, Read { after: Some(after), limit: None }).await?.into())
+    }
 
     /// The nearest messages before a cursor, in ascending order; without a cursor, the newest.
     ///

@@ -1,8 +1,11 @@
 //! The messages of one memory that a process has read, up to a cursor.
 
+mod own_batch;
+
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
+pub use self::own_batch::OwnBatch;
 use crate::message::Message;
 use crate::store::{Cursor, Page};
 use crate::stored::{MessageMeta, Sequence, StoredMessage};

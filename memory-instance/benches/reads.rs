@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use memory_core::dialect::ToolCall;
 use memory_core::{MemoryResource, Message};
 use memory_instance::{FlushMode, MemoryInstance, MemoryManager};
 use memory_redis_testkit::{AnyServer, any_server, unique_prefix};
@@ -197,14 +198,26 @@ fn warm<T>(
     size: u64,
     mut read: impl AsyncFnMut(&MemoryInstance) -> T,
 ) {
+    let two = || vec![Message::user(TEXT), Message::user(TEXT)];
+    warm_after(b, runtime, manager, size, two, async |memory| read(memory).await);
+}
+
+/// Times a read after an append of this batch.
+fn warm_after<T>(
+    b: &mut criterion::Bencher<'_>,
+    runtime: &Runtime,
+    manager: &MemoryManager,
+    size: u64,
+    mut batch: impl FnMut() -> Vec<Message>,
+    mut read: impl AsyncFnMut(&MemoryInstance) -> T,
+) {
     b.iter_custom(|count| {
         let memory = filled(runtime, manager, size);
         runtime.block_on(read(&memory));
         let mut spent = Duration::ZERO;
         let reads = count.min(READS);
         for _ in 0..reads {
-            let two = [Message::user(TEXT), Message::user(TEXT)];
-            runtime.block_on(memory.append_all(two)).unwrap();
+            runtime.block_on(memory.append_all(batch())).unwrap();
             let begun = Instant::now();
             let answer = black_box(runtime.block_on(read(&memory)));
             spent += begun.elapsed();
@@ -254,6 +267,22 @@ fn reads(c: &mut Criterion, name: &str, runtime: &Runtime, medium: &mut dyn Medi
         }
         group.bench_function(format!("{size}, context(4,000), warm"), |b| {
             warm(b, runtime, medium.manager(), size, async |memory| {
+                memory.context(4_000).await.unwrap()
+            });
+        });
+        let name = format!("{size}, context(4,000), warm, after an own tool result of 64 KB");
+        group.bench_function(name, |b| {
+            let long = TEXT.repeat((64 << 10) / TEXT.len());
+            let mut call = 0;
+            let turn = || {
+                call += 1;
+                let id = format!("call-{call}");
+                let of_tool = ToolCall::function(id.clone(), "search", "{}");
+                // The answer is the newest unit, because the result alone exceeds the budget.
+                let result = Message::tool_result(id, &*long);
+                vec![Message::calls([of_tool]), result, Message::assistant(TEXT)]
+            };
+            warm_after(b, runtime, medium.manager(), size, turn, async |memory| {
                 memory.context(4_000).await.unwrap()
             });
         });

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use memory_core::Entry;
 use memory_core::lease::LeaseProof;
-use memory_core::store::{Append, Appended, NewMessage, StoreErrorKind, Version, WriteId};
+use memory_core::sibling::OwnBatch;
+use memory_core::store::{
+    Append, AppendOutcome, Appended, Applied, NewMessage, StoreErrorKind, Version, WriteId,
+};
 use tokio::time::Instant;
 
 use crate::error::{AppendError, MemoryError};
@@ -13,6 +16,7 @@ use crate::inner::{Inner, OnHeap};
 use crate::instance::MemoryInstance;
 use crate::prepared::PreparedAppend;
 use crate::telemetry::Operation;
+use crate::write::Written;
 
 impl MemoryInstance {
     /// Appends a message.
@@ -277,8 +281,20 @@ impl MemoryInstance {
         let renewed = again.then(|| Box::new(self.inner.renewed(prepared.append())));
         let append = renewed.as_deref().unwrap_or(prepared.append());
         let waits = self.inner.rules.lock.wait_timeout();
-        let mut appended = match self.inner.write(append, lease, waits).await {
-            Ok(appended) => appended,
+        // A batch that may have been sent before is not kept for the view.
+        let views = &self.inner.backend.views;
+        let generation = if again { None } else { views.generation(&self.inner.key) };
+        let mut appended = match self.inner.write_reporting(append, lease, waits).await {
+            Ok(Written { answer, earlier }) => {
+                let generation = generation.filter(|_| earlier == Applied::No);
+                if let (Some(generation), AppendOutcome::Appended { first }) =
+                    (generation, answer.outcome)
+                    && let Some(batch) = OwnBatch::new(first, &append.messages)
+                {
+                    views.keep_own(&self.inner.key, generation, batch);
+                }
+                answer
+            }
             Err(reason) => {
                 return Err(AppendError { reason, prepared: prepared.clone() }.into());
             }

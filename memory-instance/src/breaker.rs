@@ -9,9 +9,10 @@ use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::resource::CircuitBreakerSettings;
 use memory_core::store::{
-    Access, Append, Appended, ArchivedRemoval, Clear, Counters, Cursor, Durability, FlushReceipt,
-    Head, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Restore, Splice, StoreError,
-    StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+    Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Counters, Cursor, Durability,
+    FlushReceipt, Head, KnownBatch, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace,
+    Restore, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage,
+    UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use reliakit_circuit::State;
@@ -307,6 +308,16 @@ impl MemoryStore for CircuitBreaker {
 
     async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
         self.guard(Call::read(StoreOperation::Read, key), self.store.read(key, read)).await
+    }
+
+    async fn catch_up(
+        &self,
+        key: &MemoryKey,
+        after: Cursor,
+        known: &[KnownBatch],
+    ) -> Result<CaughtUp, StoreError> {
+        let caught_up = self.store.catch_up(key, after, known);
+        self.guard(Call::read(StoreOperation::Read, key), caught_up).await
     }
 
     async fn read_before(

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use memory_core::sibling::View;
+use memory_core::sibling::{OwnBatch, View};
 use memory_core::store::{Applied, Cursor, Head, Outline, Page, Read, StoreError, StoreErrorKind};
 use memory_core::{MemoryKey, MemoryStore};
 use memory_lock::{LockError, LockKey};
@@ -86,10 +86,22 @@ impl Inner {
         self.store().head(&self.key).await
     }
 
-    /// Brings a view up to date: asks the store only for the messages after it.
+    /// Brings a view up to date: asks the store only for the messages that this process does not have.
     pub(crate) async fn refresh(&self, found: Found) -> Result<Arc<View>, StoreError> {
-        let after = if let Found::View(view) = &found { Some(view.cursor()) } else { None };
-        let page = self.store().read(&self.key, Read { after, limit: None }).await?;
+        let (after, own) = match &found {
+            Found::View(view, own) => (Some(view.cursor()), own.as_slice()),
+            Found::Nothing | Found::Excluded => (None, [].as_slice()),
+        };
+        let mut page = None;
+        if let Some(after) = after.filter(|_| !own.is_empty()) {
+            let known: Vec<_> = own.iter().map(OwnBatch::known).collect();
+            let caught_up = self.store().catch_up(&self.key, after, &known).await?;
+            page = OwnBatch::complete(caught_up, own);
+        }
+        let page = match page {
+            Some(page) => page,
+            None => self.store().read(&self.key, Read { after, limit: None }).await?,
+        };
         Ok(self.backend.views.advance(&self.key, found, page))
     }
 
@@ -102,10 +114,10 @@ impl Inner {
         let found = self.backend.views.find(&self.key);
         let is_whole = after.is_none() && limit.is_none();
         match found {
-            Found::View(_) | Found::Nothing if is_whole => {
+            Found::View(..) | Found::Nothing if is_whole => {
                 return Ok(self.refresh(found).await?.whole());
             }
-            Found::View(_) => {
+            Found::View(..) => {
                 if let Some(page) = self.refresh(found).await?.page(after, limit) {
                     return Ok(page);
                 }
@@ -122,7 +134,7 @@ impl Inner {
         limit: NonZeroUsize,
     ) -> Result<Page, StoreError> {
         let found = self.backend.views.find(&self.key);
-        if matches!(found, Found::View(_))
+        if matches!(found, Found::View(..))
             && let Some(page) = self.refresh(found).await?.page_before(before, limit)
         {
             return Ok(page);

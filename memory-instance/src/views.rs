@@ -1,13 +1,19 @@
 //! The views of a manager: the decoded messages of its memories, bounded in bytes.
 
+mod own_batches;
+#[cfg(test)]
+mod own_tests;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
 use memory_core::MemoryKey;
-use memory_core::sibling::View;
+use memory_core::sibling::{OwnBatch, View};
 use memory_core::store::{Generation, Page};
 use metrics::{Counter, Gauge, counter, gauge};
+
+use self::own_batches::OwnBatches;
 
 /// The default of [`ManagerBuilder::with_view_bytes`](crate::ManagerBuilder::with_view_bytes): 64 MiB.
 pub(crate) const VIEW_BYTES: usize = 64 << 20;
@@ -34,22 +40,27 @@ struct Kept {
 
 #[derive(Debug)]
 enum CachedView {
-    View(Arc<View>),
+    /// The view, and the batches that this process appended after it in the view's generation.
+    View(Arc<View>, OwnBatches),
     /// In this generation the memory is larger than all views together may be.
     TooLarge(Generation),
 }
 
 impl CachedView {
     fn bytes(&self) -> usize {
-        ENTRY_BYTES + if let Self::View(view) = self { view.bytes() } else { 0 }
+        let content = match self {
+            Self::View(view, own) => view.bytes() + own.bytes(),
+            Self::TooLarge(_) => 0,
+        };
+        ENTRY_BYTES + content
     }
 }
 
 /// The state of a memory's view before a read.
 #[derive(Debug, Clone)]
 pub(crate) enum Found {
-    /// This view.
-    View(Arc<View>),
+    /// This view, and the batches that this process appended after it.
+    View(Arc<View>, Vec<OwnBatch>),
     /// None, but one may be kept.
     Nothing,
     /// Views are off, or the memory was too large for one.
@@ -77,12 +88,14 @@ impl Views {
         }
         let mut kept = self.lock();
         let found = match kept.entries.get(key) {
-            Some(CachedView::View(view)) => Found::View(Arc::clone(view)),
+            Some(CachedView::View(view, own)) => {
+                Found::View(Arc::clone(view), own.as_slice().to_vec())
+            }
             Some(CachedView::TooLarge(_)) => Found::Excluded,
             None => Found::Nothing,
         };
         drop(kept);
-        let counted = if matches!(found, Found::View(_)) { &self.warm } else { &self.cold };
+        let counted = if matches!(found, Found::View(..)) { &self.warm } else { &self.cold };
         counted.increment(1);
         found
     }
@@ -100,43 +113,95 @@ impl Views {
         }
     }
 
-    /// Applies the page that a store returned for the cursor of this view, and keeps the result.
+    /// The generation of the memory's view, if there is one.
+    pub(crate) fn generation(&self, key: &MemoryKey) -> Option<Generation> {
+        if self.max_bytes == 0 {
+            return None;
+        }
+        match self.lock().entries.peek(key)? {
+            CachedView::View(view, _) => Some(view.cursor().generation),
+            CachedView::TooLarge(_) => None,
+        }
+        // A memory that was never written gets its generation with the append.
+        .filter(|generation| *generation != Generation::NONE)
+    }
+
+    /// Keeps a batch that was appended after its sender knew this generation, if the view is still of this generation
+    /// and before the batch. A batch of another generation may have lost messages to a flush.
+    pub(crate) fn keep_own(&self, key: &MemoryKey, generation: Generation, batch: OwnBatch) {
+        let mut kept = self.lock();
+        let Some(CachedView::View(view, own)) = kept.entries.peek_mut(key) else { return };
+        let cursor = view.cursor();
+        let content = view.bytes().saturating_add(own.bytes()).saturating_add(batch.bytes());
+        let fits = content.saturating_add(ENTRY_BYTES) <= self.max_bytes;
+        let is_after = cursor.generation == generation && batch.known().first > cursor.sequence;
+        if !fits || !is_after {
+            return;
+        }
+        let before = own.bytes();
+        own.add(batch);
+        let after = own.bytes();
+        self.discount(&mut kept, before);
+        self.count(&mut kept, after);
+        self.evict(&mut kept);
+    }
+
+    /// Applies the complete page after the cursor of this view, and keeps the result.
     pub(crate) fn advance(&self, key: &MemoryKey, found: Found, page: Page) -> Arc<View> {
-        let mut view = match found {
-            Found::View(view) if !view.is_changed_by(&page) => return view,
-            Found::View(view) if !page.restarted => view,
-            Found::View(_) | Found::Nothing | Found::Excluded => Arc::default(),
+        let (mut view, requested) = match found {
+            Found::View(view, requested) if !view.is_changed_by(&page) => {
+                self.drop_own(key, &requested);
+                return view;
+            }
+            Found::View(view, requested) if !page.restarted => (view, requested),
+            Found::View(..) | Found::Nothing | Found::Excluded => (Arc::default(), Vec::new()),
         };
+        let mut own = OwnBatches::default();
         // Without another reader the view grows in place, otherwise this reader continues with a copy.
         if self.max_bytes > 0 {
             let mut kept = self.lock();
             let is_outdated = |entry: &CachedView| match entry {
-                CachedView::View(current) => page.restarted || Arc::ptr_eq(current, &view),
+                CachedView::View(current, _) => page.restarted || Arc::ptr_eq(current, &view),
                 CachedView::TooLarge(_) => true,
             };
             if kept.entries.peek(key).is_some_and(is_outdated) {
-                self.remove(&mut kept, key);
+                own = self.remove(&mut kept, key);
             }
         }
+        if page.restarted {
+            own = OwnBatches::default();
+        }
+        own.remove(&requested);
         Arc::make_mut(&mut view).apply(page);
-        self.keep(key, &view);
+        self.keep(key, &view, own);
         view
     }
 
-    fn keep(&self, key: &MemoryKey, view: &Arc<View>) {
+    /// Forgets batches of this process that are not stored.
+    fn drop_own(&self, key: &MemoryKey, requested: &[OwnBatch]) {
+        if requested.is_empty() {
+            return;
+        }
+        let mut kept = self.lock();
+        if let Some(CachedView::View(_, own)) = kept.entries.peek_mut(key) {
+            let before = own.bytes();
+            own.remove(requested);
+            let dropped = before - own.bytes();
+            self.discount(&mut kept, dropped);
+        }
+    }
+
+    fn keep(&self, key: &MemoryKey, view: &Arc<View>, mut own: OwnBatches) {
         if self.max_bytes == 0 {
             return;
         }
         let cursor = view.cursor();
         let is_older = |entry: &CachedView| {
-            matches!(entry, CachedView::View(other) if other.cursor().generation == cursor.generation
+            matches!(entry, CachedView::View(other, _) if other.cursor().generation == cursor.generation
                 && other.cursor().sequence > cursor.sequence)
         };
-        let fits = view.bytes().saturating_add(ENTRY_BYTES) <= self.max_bytes;
-        let entry = if fits {
-            CachedView::View(Arc::clone(view))
-        } else {
-            CachedView::TooLarge(cursor.generation)
+        let fits = |own: usize| {
+            view.bytes().saturating_add(own).saturating_add(ENTRY_BYTES) <= self.max_bytes
         };
         let mut kept = self.lock();
         // Another reader may have read more meanwhile.
@@ -144,18 +209,35 @@ impl Views {
             return;
         }
         self.remove(&mut kept, key);
+        own.remove_up_to(cursor);
+        if !fits(own.bytes()) {
+            own = OwnBatches::default();
+        }
+        let entry = if fits(0) {
+            CachedView::View(Arc::clone(view), own)
+        } else {
+            CachedView::TooLarge(cursor.generation)
+        };
         self.count(&mut kept, entry.bytes());
         kept.entries.put(key.clone(), entry);
+        self.evict(&mut kept);
+    }
+
+    fn evict(&self, kept: &mut Kept) {
         while kept.bytes > self.max_bytes {
             let Some((_, dropped)) = kept.entries.pop_lru() else { break };
-            self.discount(&mut kept, dropped.bytes());
+            self.discount(kept, dropped.bytes());
             self.evicted.increment(1);
         }
     }
 
-    fn remove(&self, kept: &mut Kept, key: &MemoryKey) {
-        if let Some(entry) = kept.entries.pop(key) {
-            self.discount(kept, entry.bytes());
+    /// Removes a memory's entry and returns its own batches.
+    fn remove(&self, kept: &mut Kept, key: &MemoryKey) -> OwnBatches {
+        let Some(entry) = kept.entries.pop(key) else { return OwnBatches::default() };
+        self.discount(kept, entry.bytes());
+        match entry {
+            CachedView::View(_, own) => own,
+            CachedView::TooLarge(_) => OwnBatches::default(),
         }
     }
 
@@ -291,7 +373,7 @@ mod tests {
         }
         let is_kept = |number: u32| {
             let key = manager.memory("chat", &number.to_string()).unwrap().key().clone();
-            matches!(views.find(&key), Found::View(_))
+            matches!(views.find(&key), Found::View(..))
         };
         assert!(is_kept(999) && is_kept(980) && !is_kept(900));
         let sum: usize = views.lock().entries.iter().map(|(_, entry)| entry.bytes()).sum();
@@ -315,7 +397,7 @@ mod tests {
         memory.append(Message::user("small")).await.unwrap();
         assert_eq!(memory.context(300).await.unwrap().messages.len(), 1);
         assert_eq!(memory.messages().await.unwrap().len(), 1);
-        assert!(matches!(views.find(memory.key()), Found::View(_)));
+        assert!(matches!(views.find(memory.key()), Found::View(..)));
     }
 
     #[tokio::test]
@@ -334,7 +416,7 @@ mod tests {
         writer.append(Message::user("two")).await.unwrap();
         assert_eq!(texts(&reader).await, ["one", "two"]);
         // Warm again: the view that was rebuilt is kept.
-        let Found::View(view) = reader.inner.backend.views.find(reader.key()) else { panic!() };
+        let Found::View(view, _) = reader.inner.backend.views.find(reader.key()) else { panic!() };
         assert_eq!(view.messages().len(), 2);
     }
 }

@@ -95,16 +95,34 @@ impl WriteRequest for ClaimFence {
     }
 }
 
+/// The answer to a write.
+pub(crate) struct Written<T> {
+    pub(crate) answer: T,
+    /// Whether an earlier attempt of the same call may have been applied. If not, the answer is to the request as the
+    /// caller passed it.
+    pub(crate) earlier: Applied,
+}
+
 impl Inner {
-    /// Executes a write: with the store alone if the store checks leases itself, else under the lease. It waits for
-    /// the turns of others for at most `waits`; with a timeout of zero it still waits for the first answer. Retryable
-    /// errors are retried with the same id for at most the resource's `lock.failure_timeout`.
+    /// Executes a write: the answer of [`write_reporting`](Self::write_reporting).
     pub(crate) async fn write<W: WriteRequest>(
         &self,
         write: &W,
         lease: Option<LeaseProof>,
         waits: Duration,
     ) -> Result<W::Answer, WriteError> {
+        self.write_reporting(write, lease, waits).await.map(|written| written.answer)
+    }
+
+    /// Executes a write: with the store alone if the store checks leases itself, else under the lease. It waits for
+    /// the turns of others for at most `waits`; with a timeout of zero it still waits for the first answer. Retryable
+    /// errors are retried with the same id for at most the resource's `lock.failure_timeout`.
+    pub(crate) async fn write_reporting<W: WriteRequest>(
+        &self,
+        write: &W,
+        lease: Option<LeaseProof>,
+        waits: Duration,
+    ) -> Result<Written<W::Answer>, WriteError> {
         let began = Instant::now();
         if lease.is_none() {
             self.not_in_own_turn(W::OPERATION.as_str())?;
@@ -131,7 +149,13 @@ impl Inner {
             } else {
                 Box::pin(self.write_in_line(write, limits, &mut asked)).await
             };
-            let Err(error) = done else { return done };
+            let error = match done {
+                Ok(answer) => {
+                    let earlier = if unknown { Applied::Unknown } else { Applied::No };
+                    return Ok(Written { answer, earlier });
+                }
+                Err(error) => error,
+            };
             let retryable = is_retryable(&error, lease);
             if retryable {
                 let definite = error.applied() == Applied::No;

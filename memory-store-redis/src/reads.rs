@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 
 use memory_core::store::{
-    Cursor, FlushReceipt, Generation, Head, MessageId, MessageMeta, Outline, Page, Read,
-    StoreError, StoreErrorKind, StoreOperation,
+    CaughtUp, Cursor, FlushReceipt, Generation, Head, KnownBatch, MessageId, MessageMeta, Outline,
+    Page, Read, StoreError, StoreErrorKind, StoreOperation,
 };
 use memory_core::{MemoryKey, Sequence, StoredMessage};
 use memory_redis_link::{LinkError, Reply, Script};
@@ -50,6 +50,15 @@ impl Size {
     const WHOLE: Self = Self { bytes: usize::MAX, messages: usize::MAX };
 }
 
+/// What a read returns.
+#[derive(Debug, Clone, Copy)]
+struct Wanted<'a> {
+    what: What,
+    limit: usize,
+    /// Batches that the reader has already, as long as the read continues from the reader's cursor.
+    known: &'a [KnownBatch],
+}
+
 /// One part of a read, or several put together.
 #[derive(Default)]
 struct Part {
@@ -62,6 +71,8 @@ struct Part {
     messages: Vec<StoredMessage>,
     metas: Vec<MessageMeta>,
     unreadable: Vec<Sequence>,
+    /// The known batches that were passed over.
+    confirmed: Vec<KnownBatch>,
     /// The last message that was checked.
     reached: Option<(Sequence, Option<MessageId>)>,
 }
@@ -79,6 +90,19 @@ impl Part {
         self.messages.extend(next.messages);
         self.metas.extend(next.metas);
         self.unreadable.extend(next.unreadable);
+        self.confirmed.extend(next.confirmed);
+    }
+}
+
+impl Part {
+    /// The answer to a reader with this cursor.
+    fn caught_up(self, after: Cursor) -> CaughtUp {
+        let mut page = Page::new(reached(&self, after));
+        page.more = self.more;
+        page.messages = self.messages;
+        page.unreadable = self.unreadable;
+        page.restarted = self.restarted;
+        CaughtUp::new(page, self.confirmed)
     }
 }
 
@@ -127,17 +151,28 @@ impl RedisStore {
                 return Ok(page);
             }
         }
-        let part = self.snapshot(key, after, limit, What::Messages).await?;
-        let mut page = Page::new(reached(&part, after));
-        page.more = part.more;
-        page.messages = part.messages;
-        page.unreadable = part.unreadable;
-        page.restarted = part.restarted;
-        Ok(page)
+        let wanted = Wanted { what: What::Messages, limit, known: &[] };
+        Ok(self.snapshot(key, after, wanted).await?.caught_up(after).page)
+    }
+
+    pub(crate) async fn changes_after(
+        &self,
+        key: &MemoryKey,
+        after: Cursor,
+        known: &[KnownBatch],
+    ) -> Result<CaughtUp, StoreError> {
+        // Nothing can be confirmed to a reader without a snapshot.
+        if after == Cursor::default() || known.is_empty() {
+            let read = Read { after: Some(after), limit: None };
+            return Ok(self.read_page(key, read).await?.into());
+        }
+        let wanted = Wanted { what: What::Messages, limit: usize::MAX, known };
+        Ok(self.snapshot(key, after, wanted).await?.caught_up(after))
     }
 
     pub(crate) async fn whole_outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
-        let all = self.snapshot(key, Cursor::default(), usize::MAX, What::Descriptions).await?;
+        let wanted = Wanted { what: What::Descriptions, limit: usize::MAX, known: &[] };
+        let all = self.snapshot(key, Cursor::default(), wanted).await?;
         let Some(packed) = all.head else { return Ok(Outline::default()) };
         let memory = || self.link().keys().memory(key.as_str());
         let head = codec::head(&packed).ok_or_else(|| damaged(&memory(), &packed));
@@ -150,21 +185,21 @@ impl RedisStore {
         &self,
         key: &MemoryKey,
         mut after: Cursor,
-        limit: usize,
-        what: What,
+        mut wanted: Wanted<'_>,
     ) -> Result<Part, StoreError> {
         let failed = |fault| store_error(OPERATION, Some(key), fault);
         let mut restarts = 0;
         let mut restarted = false;
         loop {
             let size = if restarts < RESTARTS { Size::PART } else { Size::WHOLE };
-            let all = self.parts(key, after, size, limit, what).await.map_err(failed)?;
+            let all = self.parts(key, after, size, wanted).await.map_err(failed)?;
             if let Some(all) = all {
                 return Ok(Part { restarted: restarted || all.restarted, ..all });
             }
             // A flush happened between two parts: the read restarts, as its reader would have to anyway.
             restarted |= after != Cursor::default();
             after = Cursor::default();
+            wanted.known = &[];
             restarts += 1;
             // After that no flush can interfere, because there is one part.
             if restarts > 2 * RESTARTS {
@@ -183,22 +218,25 @@ impl RedisStore {
         key: &MemoryKey,
         after: Cursor,
         size: Size,
-        limit: usize,
-        what: What,
+        mut wanted: Wanted<'_>,
     ) -> Result<Option<Part>, LinkError> {
         // Flushes read descriptions, and leave time to others.
         let mut pauses = Parts::of(PART);
-        let mut part = async |after, up_to, read: usize| {
-            let mut size = Size { messages: size.messages.min(limit - read), ..size };
-            if what == What::Messages || size.messages == usize::MAX {
-                return self.part(key, after, up_to, size, what).await;
+        let mut part = async |after, up_to, read: usize, wanted: Wanted<'_>| {
+            let mut size = Size { messages: size.messages.min(wanted.limit - read), ..size };
+            if wanted.what == What::Messages || size.messages == usize::MAX {
+                return self.part(key, (after, up_to), size, wanted).await;
             }
             size.messages = size.messages.min(pauses.size());
-            pauses.timed(self.part(key, after, up_to, size, what)).await
+            pauses.timed(self.part(key, (after, up_to), size, wanted)).await
         };
-        let mut all = part(after, None, 0).await?;
-        while all.more && all.len() < limit {
-            let next = part(reached(&all, after), Some(all.last), all.len()).await?;
+        let mut all = part(after, None, 0, wanted).await?;
+        if all.generation != after.generation || all.restarted {
+            // A batch may have a gap in another generation than that in which it was sent.
+            wanted.known = &[];
+        }
+        while all.more && all.len() < wanted.limit {
+            let next = part(reached(&all, after), Some(all.last), all.len(), wanted).await?;
             if next.restarted {
                 return Ok(None);
             }
@@ -210,12 +248,11 @@ impl RedisStore {
     async fn part(
         &self,
         key: &MemoryKey,
-        after: Cursor,
-        up_to: Option<u64>,
+        (after, up_to): (Cursor, Option<u64>),
         size: Size,
-        what: What,
+        Wanted { what, known, .. }: Wanted<'_>,
     ) -> Result<Part, LinkError> {
-        let arguments = [
+        let mut arguments = vec![
             after.generation.number().to_string(),
             after.sequence.number().to_string(),
             up_to.map(|place| place.to_string()).unwrap_or_default(),
@@ -224,6 +261,11 @@ impl RedisStore {
             codec::optional_id(after.id),
             size.bytes.to_string(),
         ];
+        let known: Vec<_> = KnownBatch::after(known, after).collect();
+        for KnownBatch { first, last, id } in &known {
+            let id = codec::optional_id(Some(*id));
+            arguments.extend([first.to_string(), last.to_string(), id]);
+        }
         let mut reply = Reply::parts(self.look(key, &READ, &arguments).await?)?;
         let mut part = Part {
             generation: Generation::new(reply.number()?),
@@ -233,6 +275,10 @@ impl RedisStore {
             head: Some(reply.bytes()?).filter(|packed| !packed.is_empty()),
             ..Part::default()
         };
+        for number in reply.text()?.split_ascii_whitespace() {
+            let batch = number.parse().ok().and_then(|number: usize| known.get(number));
+            part.confirmed.push(*batch.ok_or_else(LinkError::odd_answer)?);
+        }
         while !reply.is_empty() {
             let (place, text) = (Sequence::new(reply.number()?), text_of(reply.value()?));
             part.reached = Some((place, text.as_deref().and_then(codec::id)));
@@ -250,6 +296,8 @@ impl RedisStore {
                 part.unreadable.push(place);
             }
         }
+        let passed = part.confirmed.last().map(|batch| (batch.last, Some(batch.id)));
+        part.reached = part.reached.max(passed);
         Ok(part)
     }
 

@@ -5,9 +5,9 @@ use async_trait::async_trait;
 use memory_core::health::{ServerHealth, ServerWarning};
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Access, Append, Appended, ArchivedRemoval, Clear, Counters, Cursor, Durability, FlushReceipt,
-    Head, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Restore, Splice, StoreError,
-    StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+    Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Counters, Cursor, Durability,
+    FlushReceipt, Head, KnownBatch, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace,
+    Restore, Splice, StoreError, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_redis_link::{Acknowledge, LinkErrorKind, RedisConfig, RedisLink};
@@ -168,6 +168,15 @@ impl MemoryStore for RedisStore {
 
     async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
         self.read_page(key, read).await
+    }
+
+    async fn catch_up(
+        &self,
+        key: &MemoryKey,
+        after: Cursor,
+        known: &[KnownBatch],
+    ) -> Result<CaughtUp, StoreError> {
+        self.changes_after(key, after, known).await
     }
 
     async fn read_before(

@@ -34,6 +34,14 @@ struct Found {
     places: Vec<u64>,
 }
 
+/// The state of the memory that an answer is from.
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    Same,
+    /// It was changed since the first request, or the server rolled back.
+    Another,
+}
+
 /// The messages that were read so far.
 struct Reading<'a> {
     key: &'a MemoryKey,
@@ -109,18 +117,9 @@ impl RedisStore {
         });
         let mut answers = stream::iter(requests).buffered(PIPELINED);
         while let Some(answer) = answers.next().await {
-            let (before, part, mut reply) = answer?;
-            let is_same = match reply.value()? {
-                Value::BulkString(head) => {
-                    codec::head(&head).is_some_and(|head| head.generation == found.generation)
-                }
-                _ => false,
-            };
-            if !is_same || (before.is_some() && !reading.ends_with(&reply.value()?)) {
+            let (before, part, reply) = answer?;
+            if reading.add_part(before, &part, reply)? == State::Another {
                 return Ok(None);
-            }
-            for place in part {
-                reading.add(place, reply.value()?);
             }
         }
         Ok(Some(reading.page))
@@ -162,6 +161,27 @@ impl RedisStore {
 }
 
 impl Reading<'_> {
+    /// Adds the answer of a request: the head, the last message before the part if there is one, and the part.
+    fn add_part(
+        &mut self,
+        before: Option<u64>,
+        part: &[u64],
+        mut reply: Reply,
+    ) -> Result<State, LinkError> {
+        let is_same = match reply.value()? {
+            Value::BulkString(head) => codec::head(&head)
+                .is_some_and(|head| head.generation == self.page.cursor.generation),
+            _ => false,
+        };
+        if !is_same || (before.is_some() && !self.ends_with(&reply.value()?)) {
+            return Ok(State::Another);
+        }
+        for place in part {
+            self.add(*place, reply.value()?);
+        }
+        Ok(State::Same)
+    }
+
     fn add(&mut self, place: u64, value: Value) {
         let place = Sequence::new(place);
         let text = text_of(value);
@@ -192,5 +212,75 @@ impl Reading<'_> {
         let read = self.page.messages.len() + self.page.unreadable.len();
         let each = self.bytes.checked_div(read).unwrap_or(512);
         (PART_BYTES / each.max(1)).clamp(*PART_MESSAGES.start(), *PART_MESSAGES.end())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use memory_core::store::NewMessage;
+    use memory_core::{ContentType, Message};
+    use rmp::encode;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::codec::{Encoded, FORM};
+
+    const GENERATION: u64 = 7;
+
+    fn head(generation: u64, last: u64) -> Value {
+        let mut packed = Vec::new();
+        encode::write_array_len(&mut packed, 9).unwrap();
+        for number in [u64::from(FORM), last, last, last, 0, last] {
+            encode::write_uint(&mut packed, number).unwrap();
+        }
+        let seldom = format!("{generation} 0 0  0 0 0 0 0 ");
+        for text in ["", "0", &*seldom] {
+            encode::write_str(&mut packed, text).unwrap();
+        }
+        assert_eq!(codec::head(&packed).unwrap().generation, Generation::new(generation));
+        Value::BulkString(packed)
+    }
+
+    /// The stored message of this id.
+    fn message(id: u64) -> Value {
+        let new = NewMessage {
+            id: MessageId::new(Uuid::from_u128(id.into())),
+            message: Message::user(id.to_string()),
+            tokens: 1,
+            priority: None,
+            content_type: ContentType::Conversation,
+            created_at: jiff::Timestamp::UNIX_EPOCH,
+        };
+        Value::BulkString(Encoded::new(&new).unwrap().to_string().into_bytes())
+    }
+
+    fn reply(generation: u64, ids: &[u64]) -> Reply {
+        let messages = ids.iter().map(|id| message(*id));
+        let parts = std::iter::once(head(generation, 9)).chain(messages).collect();
+        Reply::parts(Value::Array(parts)).unwrap()
+    }
+
+    /// The server rolled back between two requests of one read and assigned the lost places to other messages, in
+    /// the same generation.
+    #[test]
+    fn rollback_between_two_parts_is_noticed() {
+        let key: MemoryKey = MemoryKey::new("p", "m", "k").unwrap();
+        let start = || {
+            let page = Page::new(Cursor::from(Generation::new(GENERATION)));
+            let mut reading = Reading { key: &key, page, id: None, bytes: 0 };
+            let first = reading.add_part(None, &[1, 2, 3], reply(GENERATION, &[1, 2, 3]));
+            assert_eq!(first.unwrap(), State::Same);
+            reading
+        };
+        let mut same = start();
+        let next = same.add_part(Some(3), &[4, 5], reply(GENERATION, &[3, 4, 5])).unwrap();
+        let ids: Vec<_> = same.page.messages.iter().map(|m| m.meta.id.uuid().as_u128()).collect();
+        assert_eq!((next, ids), (State::Same, vec![1, 2, 3, 4, 5]));
+        assert_eq!(same.page.cursor.sequence, Sequence::new(5));
+        for (generation, ids) in [(GENERATION, [13, 14, 15]), (GENERATION + 1, [3, 4, 5])] {
+            let mut torn = start();
+            let next = torn.add_part(Some(3), &[4, 5], reply(generation, &ids)).unwrap();
+            assert_eq!((next, torn.page.messages.len()), (State::Another, 3));
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use memory_core::lease::{FencingToken, LeaseProof, OwnerId};
 use memory_core::store::{
-    Access, Clear, ExpiredMemories, Read, Restore, Retention, Splice, UnusedQuery,
+    Access, Clear, ExpiredMemories, KnownBatch, Read, Restore, Retention, Splice, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence};
 use memory_lock::{Acquired, LockBackend, LockKey, RedisLock};
@@ -81,6 +81,14 @@ async fn each_operation_is_one_request_without_script_text() {
         assert_eq!(seen(&proxy), whole, "a whole memory");
         store.read(&k, Read { after: Some(head.generation.into()), limit: None }).await.unwrap();
         look("page");
+        let own = batch(write(1, round * 10 + 3), &["own"]);
+        let first = store.append(&k, access, &own).await.unwrap().outcome.first().unwrap();
+        let known = KnownBatch { first, last: first, id: own.messages[0].id };
+        proxy.reset_requests();
+        let after = head.generation.into();
+        let caught_up = store.catch_up(&k, after, &[known]).await.unwrap();
+        assert_eq!((caught_up.confirmed, caught_up.page.messages.len()), (vec![known], 5));
+        look("page without an own batch");
         store.read_before(&k, None, NonZeroUsize::MIN).await.unwrap();
         look("page backward");
         store.outline(&k).await.unwrap();

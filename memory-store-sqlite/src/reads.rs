@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use memory_core::store::{
-    ArchivedRemoval, Cursor, FlushReceipt, Generation, Head, MessageMeta, Outline, Page, Read,
+    ArchivedRemoval, CaughtUp, Cursor, FlushReceipt, Generation, Head, KnownBatch, MessageMeta, Outline, Page, Read,
     StoreErrorKind, UnusedMemory, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, Sequence, StoredMessage};
@@ -59,12 +59,24 @@ pub(crate) fn read(
         return Ok(None);
     }
 
+    page.messages.reserve(room_for(expected));
+    add_messages(db, key, (from, row.last_place()), limit, &mut page)?;
+    Ok(Some(page))
+}
+
+/// Adds the messages after one place and up to another, at most `limit` in the page.
+fn add_messages(
+    db: &FileSnapshot<'_>,
+    key: &MemoryKey,
+    (after, to): (i64, i64),
+    limit: u64,
+    page: &mut Page,
+) -> Result<(), JobError> {
     let sql = format!(
         "SELECT {META_COLUMNS}, body FROM message WHERE place > ?1 AND place <= ?2 ORDER BY place"
     );
     let mut select = db.connection.prepare_cached(&sql)?;
-    let mut rows = select.query([from, row.last_place()])?;
-    page.messages.reserve(room_for(expected));
+    let mut rows = select.query([after, to])?;
     while let Some(found) = rows.next()? {
         if u64::try_from(page.messages.len()).unwrap_or(u64::MAX) >= limit {
             page.more = true;
@@ -77,7 +89,51 @@ pub(crate) fn read(
             None => page.unreadable.push(page.cursor.sequence),
         }
     }
-    Ok(Some(page))
+    Ok(())
+}
+
+pub(crate) fn catch_up(
+    db: &FileSnapshot<'_>,
+    key: &MemoryKey,
+    after: Cursor,
+    known: &[KnownBatch],
+) -> Result<Option<CaughtUp>, JobError> {
+    let row = live(db, key)?.unwrap_or_default();
+    let from = row.place(after.sequence).filter(|_| row.id != 0);
+    let Some(mut from) = from.filter(|_| !known.is_empty()) else {
+        return Ok(read(db, key, Read { after: Some(after), limit: None })?.map(CaughtUp::from));
+    };
+    if !holds(db.connection, &row, after)? {
+        return Ok(read(db, key, Read { after: Some(after), limit: None })?.map(CaughtUp::from));
+    }
+    let generation = after.generation;
+    let mut caught = CaughtUp::from(Page::new(after));
+    for batch in KnownBatch::after(known, after) {
+        let newest = Cursor { generation, sequence: batch.last, id: Some(batch.id) };
+        if holds(db.connection, &row, newest)? {
+            caught.confirmed.push(batch);
+        }
+    }
+    let present = row.head.counters.present;
+    let known = caught.confirmed.iter().map(KnownBatch::messages).fold(0, u64::saturating_add);
+    let new = row.head.last.number().saturating_sub(after.sequence.number());
+    let expected = present.messages.min(new.saturating_sub(known));
+    let each = present.tokens / present.messages.max(1);
+    if db.is_too_long(expected, each.saturating_mul(expected)) {
+        return Ok(None);
+    }
+    let page = &mut caught.page;
+    page.messages.reserve(room_for(expected));
+    for KnownBatch { first, last, id } in &caught.confirmed {
+        let (Some(first), Some(end)) = (row.place(*first), row.place(*last)) else { continue };
+        if first > from + 1 {
+            add_messages(db, key, (from, first - 1), u64::MAX, page)?;
+        }
+        page.cursor = Cursor { generation, sequence: *last, id: Some(*id) };
+        from = end;
+    }
+    add_messages(db, key, (from, row.last_place()), u64::MAX, page)?;
+    Ok(Some(caught))
 }
 
 pub(crate) fn read_before(

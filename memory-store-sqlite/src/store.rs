@@ -11,6 +11,10 @@ use memory_core::store::{
     ExpiredMemories, FlushReceipt, Head, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace,
     Restore, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedMemory,
     UnusedPage, UnusedQuery,
+    Access, Append, Appended, CaughtUp, Clear, Counters, Cursor, Durability, ExpiredMemories,
+    FlushReceipt, Head, KnownBatch, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace,
+    Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedMemory, UnusedPage,
+    UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_sqlite_file::{PausedRuntime, WorkerThreads, answer, sqlite_domain};
@@ -313,6 +317,17 @@ impl MemoryStore for SqliteStore {
         let done =
             self.readers.run(StoreOperation::Read, move |db| reads::read(db, &name, read)).await;
         done.map_err(|error| error.at(key))
+    }
+
+    async fn catch_up(
+        &self,
+        key: &MemoryKey,
+        after: Cursor,
+        known: &[KnownBatch],
+    ) -> Result<CaughtUp, StoreError> {
+        let (name, known) = (key.clone(), known.to_vec());
+        let read = move |db: &FileSnapshot<'_>| reads::catch_up(db, &name, after, &known);
+        self.readers.run(StoreOperation::Read, read).await.map_err(|error| error.at(key))
     }
 
     async fn read_before(

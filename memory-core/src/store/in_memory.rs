@@ -10,9 +10,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{
-    Access, Append, Appended, ArchivedRemoval, Clear, Cursor, Durability, Head, LocalWatchers,
-    MemoryState, MemoryStore, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Restore,
-    Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+    Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Cursor, Durability, Head,
+    KnownBatch, LocalWatchers, MemoryState, MemoryStore, Outline, Page, Read, RemoveUnused,
+    RemovedUnused, Replace, Restore, Splice, StoreError, StoreErrorKind, StoreOperation,
+    StoreWatch, UnusedPage, UnusedQuery,
 };
 use crate::clock::Clock;
 use crate::counters::Counters;
@@ -187,6 +188,15 @@ impl MemoryStore for InMemoryStore {
 
     async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
         Ok(self.read_memory(key, |memory, now| memory.read(read, now)))
+    }
+
+    async fn catch_up(
+        &self,
+        key: &MemoryKey,
+        after: Cursor,
+        known: &[KnownBatch],
+    ) -> Result<CaughtUp, StoreError> {
+        Ok(self.read_memory(key, |memory, now| memory.catch_up(after, known, now)))
     }
 
     async fn read_before(

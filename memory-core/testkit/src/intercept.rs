@@ -9,6 +9,8 @@ use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, Clear, Counters, Cursor, Durability, FlushReceipt,
     Head, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Restore, Splice, StoreError,
+    Access, Append, Appended, CaughtUp, Clear, Counters, Cursor, Durability, FlushReceipt, Head,
+    KnownBatch, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError,
     StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
@@ -25,6 +27,7 @@ pub enum Method {
     Claim,
     Head,
     Read,
+    CatchUp,
     ReadBefore,
     Outline,
     Fetch,
@@ -155,6 +158,15 @@ impl<H: Hook> MemoryStore for Intercept<H> {
 
     async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
         self.hook.around(Method::Read, self.store.read(key, read)).await
+    }
+
+    async fn catch_up(
+        &self,
+        key: &MemoryKey,
+        after: Cursor,
+        known: &[KnownBatch],
+    ) -> Result<CaughtUp, StoreError> {
+        self.hook.around(Method::CatchUp, self.store.catch_up(key, after, known)).await
     }
 
     async fn read_before(

@@ -22,6 +22,9 @@ use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, Clear, Counters, Cursor, Durability, FlushReceipt,
     Head, LocalWatchers, MemoryState, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace,
     Restore, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage,
+    Access, Append, Appended, CaughtUp, Clear, Counters, Cursor, Durability, FlushReceipt, Head,
+    KnownBatch, LocalWatchers, MemoryState, Outline, Page, Read, RemoveUnused, RemovedUnused,
+    Replace, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage,
     UnusedQuery,
 };
 use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
@@ -326,6 +329,15 @@ impl MemoryStore for FileStore {
 
     async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
         self.read(key, |memory, now| memory.read(read, now))
+    }
+
+    async fn catch_up(
+        &self,
+        key: &MemoryKey,
+        after: Cursor,
+        known: &[KnownBatch],
+    ) -> Result<CaughtUp, StoreError> {
+        self.read(key, |memory, now| memory.catch_up(after, known, now))
     }
 
     async fn read_before(

@@ -137,11 +137,15 @@ pub enum Bug {
     RollbackUnnoticed,
     /// A reader continues from a cursor of a memory that was removed since, because its TTL ended.
     TtlUnnoticed,
+    /// A reader's own batches are confirmed although the server lost them.
+    KnownUnchecked,
+    /// All batches of a reader are confirmed because the newest one is stored.
+    KnownByNewest,
 }
 
 impl Bug {
     /// All bugs.
-    pub const ALL: [Self; 66] = [
+    pub const ALL: [Self; 68] = [
         Self::NoFencing,
         Self::NoLeaseCheck,
         Self::NoGenerationCheck,
@@ -208,6 +212,8 @@ impl Bug {
         Self::ConflictApplied,
         Self::WithdrawalIgnoresNewer,
         Self::WithdrawnCountedAsEvicted,
+        Self::KnownUnchecked,
+        Self::KnownByNewest,
     ];
 
     /// Whether the bug is visible only if the server rolls back.
@@ -219,6 +225,8 @@ impl Bug {
                 | Self::SpliceTakesOthers
                 | Self::FetchFindsOthers
                 | Self::RollbackUnnoticed
+                | Self::KnownUnchecked
+                | Self::KnownByNewest
         )
     }
 
@@ -250,9 +258,10 @@ impl Bug {
             Self::DeltaSkipped | Self::DeltaTorn => &[Check::Lost, Check::Unexplained],
             Self::FlushUnnoticed => &[Check::CameBack, Check::Unexplained],
             Self::ClearUnnoticed => &[Check::Unexplained],
-            Self::RollbackUnnoticed | Self::TtlUnnoticed => {
-                &[Check::ReaderMisses, Check::Unexplained]
-            }
+            Self::RollbackUnnoticed
+            | Self::TtlUnnoticed
+            | Self::KnownUnchecked
+            | Self::KnownByNewest => &[Check::ReaderMisses, Check::Unexplained],
             Self::RetryNotRecognized | Self::WriterPrunedEarly => &[Check::Twice],
             Self::RetryForgottenByFlush => &[Check::Twice, Check::CameBack],
             Self::TornBatch | Self::OrderLost => &[Check::BatchTorn],

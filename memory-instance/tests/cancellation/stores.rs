@@ -7,6 +7,8 @@ use memory_core::lease::LeaseProof;
 use memory_core::store::{
     Access, Append, Clear, ExpiredMemories, FlushReceipt, Head, Read, RemoveUnused, Replace,
     Restore, Retention, Splice, StoreErrorKind, UnusedMemory, UnusedQuery, WriteId, WriterId,
+    Access, Append, Clear, Cursor, ExpiredMemories, Head, KnownBatch, Read, RemoveUnused, Replace,
+    Splice, StoreErrorKind, UnusedMemory, UnusedQuery, WriteId, WriterId,
 };
 use memory_core::{Message, Sequence};
 use memory_lock::LockOptions;
@@ -25,6 +27,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryStore::keys",
     "MemoryStore::outline",
     "MemoryStore::read",
+    "MemoryStore::catch_up",
     "MemoryStore::read_before",
     "MemoryStore::receipts",
     "MemoryStore::removals",
@@ -173,6 +176,19 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
                 "MemoryStore::read" => {
                     let done = cut.off(store.read(key, Read::default())).await.map(Result::unwrap);
                     done.map(|page| assert_eq!(page.messages.len(), all, "{what}")).is_some()
+                }
+                "MemoryStore::catch_up" => {
+                    let start = Cursor::from(before.head.generation);
+                    let newest = before.metas.last().unwrap();
+                    let (first, last) = (newest.sequence, newest.sequence);
+                    let known = [KnownBatch { first, last, id: newest.id }];
+                    let caught_up = store.catch_up(key, start, &known);
+                    let done = cut.off(caught_up).await.map(Result::unwrap);
+                    done.map(|caught_up| {
+                        assert_eq!(caught_up.page.messages.len(), all - 1, "{what}");
+                        assert_eq!(caught_up.confirmed, known, "{what}");
+                    })
+                    .is_some()
                 }
                 "MemoryStore::read_before" => {
                     let read = store.read_before(key, None, most);

@@ -9,7 +9,8 @@ use super::{MemoryState, micros};
 use crate::key::MemoryKey;
 use crate::receipt::FlushReceipt;
 use crate::store::{
-    Cursor, Generation, Head, Outline, Page, Read, StoreErrorKind, UnusedMemory, UnusedQuery,
+    CaughtUp, Cursor, Generation, Head, KnownBatch, Outline, Page, Read, StoreErrorKind,
+    UnusedMemory, UnusedQuery,
 };
 use crate::stored::{MessageMeta, Sequence, StoredMessage};
 
@@ -58,6 +59,22 @@ impl MemoryState {
         let cursor = messages.last().map_or(after, |last| Cursor::at(generation, &last.meta));
         let more = rest.next().is_some();
         Page { messages, cursor, restarted, more, unreadable: Vec::new() }
+    }
+
+    /// [`MemoryStore::catch_up`](crate::MemoryStore::catch_up) at this time.
+    #[must_use]
+    pub fn catch_up(&self, after: Cursor, known: &[KnownBatch], now: Timestamp) -> CaughtUp {
+        let mut page = self.read(Read { after: Some(after), limit: None }, now);
+        if !self.is_alive(now) || !self.holds(after) {
+            return page.into();
+        }
+        let is_stored = |batch: &KnownBatch| {
+            self.messages.get(&batch.last).is_some_and(|newest| newest.meta.id == batch.id)
+        };
+        let confirmed: Vec<_> = KnownBatch::after(known, after).filter(is_stored).collect();
+        let is_confirmed = |place| confirmed.iter().any(|batch: &KnownBatch| batch.contains(place));
+        page.messages.retain(|message| !is_confirmed(message.meta.sequence));
+        CaughtUp::new(page, confirmed)
     }
 
     /// [`MemoryStore::read_before`](crate::MemoryStore::read_before) at this time.

@@ -7,9 +7,10 @@ use async_trait::async_trait;
 use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Access, Append, Appended, Applied, ArchivedRemoval, Clear, Counters, Cursor, Durability,
-    FlushReceipt, Head, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Restore, Splice,
-    StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+    Access, Append, Appended, Applied, ArchivedRemoval, CaughtUp, Clear, Counters, Cursor,
+    Durability, FlushReceipt, Head, KnownBatch, Outline, Page, Read, RemoveUnused, RemovedUnused,
+    Replace, Restore, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage,
+    UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
@@ -33,7 +34,7 @@ impl MemoryStore for Link {
         let append = move |server: &Arc<Server>| {
             let batch = Witness::batch(&append);
             let appended = server.append(&key, access, append)?;
-            witness.appended(batch, &appended);
+            witness.appended(&key, batch, &appended);
             Ok(appended)
         };
         self.store(("append", StoreOperation::Append), append).await
@@ -147,6 +148,21 @@ impl MemoryStore for Link {
             Ok(page)
         };
         self.ask(("read", StoreOperation::Read), read).await
+    }
+
+    async fn catch_up(
+        &self,
+        key: &MemoryKey,
+        after: Cursor,
+        known: &[KnownBatch],
+    ) -> Result<CaughtUp, StoreError> {
+        let (key, known, witness) = (key.clone(), known.to_vec(), self.witness.clone());
+        let catch_up = move |server: &Arc<Server>| {
+            let caught_up = server.catch_up(&key, after, &known)?;
+            witness.caught_up(server, &key, after, &caught_up);
+            Ok(caught_up)
+        };
+        self.ask(("catch_up", StoreOperation::Read), catch_up).await
     }
 
     async fn read_before(

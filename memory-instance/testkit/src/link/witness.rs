@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use memory_core::store::{
-    Append, Appended, Clear, Cursor, MessageId, MessageMeta, Outline, Page, Read, Splice,
+    Append, AppendOutcome, Appended, CaughtUp, Clear, Cursor, KnownBatch, MessageId, MessageMeta,
+    Outline, Page, Read, Splice,
 };
 use memory_core::{MemoryKey, Sequence, StoredMessage};
 
@@ -22,16 +23,27 @@ type View = BTreeMap<Sequence, MessageId>;
 
 /// The messages that any process read up to each cursor, per memory.
 #[derive(Debug, Default)]
-pub(crate) struct Views(HashMap<(usize, Cursor), View>);
+pub(crate) struct Views {
+    read: HashMap<(usize, Cursor), View>,
+    /// The appended batches, by their newest messages.
+    batches: HashMap<(usize, MessageId), View>,
+}
+
+/// A batch that is sent.
+#[derive(Debug)]
+pub(super) struct Sent {
+    first: Option<Tag>,
+    ids: Vec<MessageId>,
+}
 
 impl Views {
     /// The view of a reader or a planner with this cursor.
     fn of(&self, key: usize, cursor: Cursor) -> View {
-        self.0.get(&(key, cursor)).cloned().unwrap_or_default()
+        self.read.get(&(key, cursor)).cloned().unwrap_or_default()
     }
 
     fn learn(&mut self, key: usize, cursor: Cursor, view: View) {
-        self.0.insert((key, cursor), view);
+        self.read.insert((key, cursor), view);
     }
 }
 
@@ -44,17 +56,23 @@ impl Witness {
         Self(program.goes_back().then(|| Arc::clone(recorder)))
     }
 
-    /// The batch that is sent, by its first message.
-    pub(super) fn batch(append: &Append) -> Option<Tag> {
-        append.messages.first().and_then(|first| tag_of(&first.message))
+    pub(super) fn batch(append: &Append) -> Sent {
+        Sent {
+            first: append.messages.first().and_then(|first| tag_of(&first.message)),
+            ids: append.messages.iter().map(|message| message.id).collect(),
+        }
     }
 
-    pub(super) fn appended(&self, batch: Option<Tag>, appended: &Appended) {
-        let (Some(recorder), Some(batch)) = (&self.0, batch) else { return };
-        if !appended.outcome.is_duplicate() {
-            let mut history = recorder.history();
-            let now = history.tick();
-            history.effects.appended(batch, now);
+    pub(super) fn appended(&self, key: &MemoryKey, sent: Sent, appended: &Appended) {
+        let (Some(recorder), Some(tag)) = (&self.0, sent.first) else { return };
+        let AppendOutcome::Appended { first } = appended.outcome else { return };
+        let mut history = recorder.history();
+        let now = history.tick();
+        history.effects.appended(tag, now);
+        if let Some(newest) = sent.ids.last().copied() {
+            let places = (first.number()..).map(Sequence::new);
+            let batch = places.zip(sent.ids).collect();
+            history.views.batches.insert((key_number(key), newest), batch);
         }
     }
 
@@ -67,13 +85,40 @@ impl Witness {
 
     /// P8: a continued read, together with the earlier pages, equals a complete read.
     pub(super) fn read(&self, server: &Server, key: &MemoryKey, read: Read, page: &Page) {
+        self.compare(server, key, read.after, page, &[]);
+    }
+
+    /// P8: the same for a read without batches that the reader appended itself.
+    pub(super) fn caught_up(
+        &self,
+        server: &Server,
+        key: &MemoryKey,
+        after: Cursor,
+        caught_up: &CaughtUp,
+    ) {
+        self.compare(server, key, Some(after), &caught_up.page, &caught_up.confirmed);
+    }
+
+    fn compare(
+        &self,
+        server: &Server,
+        key: &MemoryKey,
+        after: Option<Cursor>,
+        page: &Page,
+        confirmed: &[KnownBatch],
+    ) {
         let Some(recorder) = &self.0 else { return };
         let Ok(whole) = server.read(key, Read::default()) else { return };
         let mut history = recorder.history();
         let number = key_number(key);
-        let after = read.after.filter(|_| !page.restarted);
+        let after = after.filter(|_| !page.restarted);
         let mut view = after.map(|cursor| history.views.of(number, cursor)).unwrap_or_default();
         view.extend(view_of(page.messages.iter().map(|message| &message.meta)));
+        for batch in confirmed {
+            view.extend(
+                history.views.batches.get(&(number, batch.id)).cloned().unwrap_or_default(),
+            );
+        }
         let mut there = view_of(whole.messages.iter().map(|message| &message.meta));
         if page.more {
             there.retain(|place, _| *place <= page.cursor.sequence);

@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 
 use memory_core::store::{
-    ArchivedRemoval, Cursor, FlushReceipt, Head, Outline, Page, Read, StoreError, StoreWatch,
-    UnusedPage, UnusedQuery,
+    ArchivedRemoval, CaughtUp, Cursor, FlushReceipt, Head, KnownBatch, Outline, Page, Read,
+    StoreError, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
@@ -78,6 +78,35 @@ impl Server {
         messages.extend(page.messages.drain(..).filter(|m| Some(m.meta.sequence) > from));
         page.messages = messages;
         Ok(page)
+    }
+
+    pub(crate) fn catch_up(
+        &self,
+        key: &MemoryKey,
+        after: Cursor,
+        known: &[KnownBatch],
+    ) -> Result<CaughtUp, StoreError> {
+        let at = self.place(key);
+        let mut page = self.read(key, Read { after: Some(after), limit: None })?;
+        if page.restarted {
+            return Ok(page.into());
+        }
+        let cursor = self.replaced_under(&at, self.compared(after, Bug::ReaderGoesOn));
+        let mut confirmed = now(self.store.catch_up(&at, cursor, known))?.confirmed;
+        let all: Vec<_> = KnownBatch::after(known, after).collect();
+        let newest_is_stored = confirmed.last() == all.last() && !all.is_empty();
+        if self.has(Bug::KnownUnchecked) || (self.has(Bug::KnownByNewest) && newest_is_stored) {
+            confirmed = all;
+            for batch in &confirmed {
+                let end = Cursor { sequence: batch.last, id: Some(batch.id), ..page.cursor };
+                page.cursor = if end.sequence > page.cursor.sequence { end } else { page.cursor };
+            }
+        }
+        // A planted bug may have left them out of the page.
+        confirmed.retain(|batch| batch.last <= page.cursor.sequence);
+        let is_known = |place| confirmed.iter().any(|batch| batch.contains(place));
+        page.messages.retain(|message| !is_known(message.meta.sequence));
+        Ok(CaughtUp::new(page, confirmed))
     }
 
     pub(crate) fn read_before(
