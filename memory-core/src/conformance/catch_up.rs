@@ -21,7 +21,7 @@ pub(super) const CASES: &[Case] = cases_of![
 ];
 
 pub(super) const ROLLBACK_CASES: &[Case] = cases_of![
-    needs_rollback: true,
+    needs: Rollback,
     lost_own_batch_is_not_confirmed,
     each_own_batch_is_compared,
     own_batches_of_a_lost_cursor_are_ignored,
@@ -187,7 +187,7 @@ async fn own_batches_of_a_cleared_memory_are_ignored(subject: Subject) {
     subject.append(&k, writer(1).write(1), &["a"]).await;
     let after = subject.cursor(&k).await;
     let own = [subject.own(&k, writer(2).write(1), &["b"]).await];
-    let clear = Clear { write: writer(1).write(2) };
+    let clear = Clear::new(writer(1).write(2));
     subject.store.clear(&k, Access::OPEN, &clear).await.unwrap();
     assert!(subject.catch_up(&k, after, &own).await.is_empty());
     // A reader of the cleared memory has a cursor without a message.

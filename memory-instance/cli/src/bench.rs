@@ -4,6 +4,7 @@ mod bare;
 pub(crate) mod flush;
 mod measure;
 mod ours;
+mod readers;
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -34,6 +35,11 @@ use crate::out::{Out, number, table};
 /// then shows the outcome of summarizers that fail, hang, return nothing or too much, or whose process is
 /// killed before the commit. It fails if a message was lost, duplicated or summarized twice, or if the
 /// 99th percentile of appends during a flush is over 1.5 x that without.
+///
+/// `memory bench readers` appends by one task while four readers in another process read 10,000 messages
+/// without a pause: alternately bare readers (one `HMGET` or `SELECT` of all, decoded), and readers of
+/// `messages()` and `context(60,000)` that are new each time, have no views, or keep one. It fails if the 99th
+/// percentile of appends is over 10 ms or over 1.5 x that beside bare readers.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -42,7 +48,8 @@ Examples:
   memory bench --store sqlite:///mnt/data/bench.db --json
   memory bench --store 'sqlite://bench.db?synchronous=normal'
   memory bench --store redis://localhost
-  memory bench flush --rounds 5")]
+  memory bench flush --rounds 5
+  memory bench readers --store redis://localhost")]
 pub(crate) struct Args {
     /// The measurement
     #[arg(value_enum, default_value = "all")]
@@ -56,17 +63,24 @@ pub(crate) struct Args {
     #[arg(long, value_enum, value_delimiter = ',', default_value = "one,many")]
     keys: Vec<Keys>,
 
-    /// The most appends or reads of one measurement
-    #[arg(long, value_name = "N", default_value = "2000")]
-    messages: NonZeroUsize,
+    /// The most appends or reads of one measurement; for `bench readers` the messages in the memory
+    /// [default: 2000; for `bench readers` 10000]
+    #[arg(long, value_name = "N")]
+    messages: Option<NonZeroUsize>,
 
     /// How often each measurement is taken
     #[arg(long, value_name = "N", default_value = "3")]
     rounds: NonZeroUsize,
 
-    /// How long each measurement of `bench flush` takes, in seconds
+    /// How long each measurement of `bench flush` and `bench readers` takes, in seconds
     #[arg(long, value_name = "N", default_value = "3")]
     seconds: f64,
+}
+
+impl Args {
+    fn messages(&self) -> usize {
+        self.messages.map_or(MESSAGES, NonZeroUsize::get)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -77,6 +91,8 @@ enum What {
     All,
     /// Appends while a slow summarizer works
     Flush,
+    /// Appends while another process reads
+    Readers,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -112,9 +128,20 @@ struct Row {
 /// A budget that no bench fills: these benches do not measure flushes.
 const NO_LIMIT: u64 = 1 << 40;
 
+/// The most appends or reads of one measurement, unless `--messages` is given.
+const MESSAGES: usize = 2_000;
+
 pub(crate) async fn run(common: &Common, args: &Args, out: &mut Out) -> anyhow::Result<()> {
     if args.what == What::Flush {
         return Box::pin(flush::run(common, args.rounds.get(), args.seconds, out)).await;
+    }
+    if args.what == What::Readers {
+        let options = readers::Options {
+            rounds: args.rounds.get(),
+            seconds: args.seconds,
+            messages: args.messages.map_or(readers::FILLED, NonZeroUsize::get),
+        };
+        return Box::pin(readers::run(common, options, out)).await;
     }
     let folder = tempfile::tempdir().context("make a temporary folder")?;
     let url = match &common.store {
@@ -161,7 +188,7 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     async fn appends(&self, rows: &mut Vec<Row>) -> anyhow::Result<()> {
-        let messages = self.args.messages.get();
+        let messages = self.args.messages();
         let mut cases = Vec::new();
         for &keys in &self.args.keys {
             for tasks in &self.args.tasks {
@@ -199,7 +226,7 @@ impl Bench<'_> {
     }
 
     async fn reads(&self, rows: &mut Vec<Row>) -> anyhow::Result<()> {
-        let reads = self.args.messages.get();
+        let reads = self.args.messages();
         let memory = self.ours.filled().await?;
         let bare = self.bare().await?;
         if let Some(bare) = &bare {

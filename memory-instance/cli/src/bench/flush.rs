@@ -20,8 +20,9 @@ use self::account::{Account, Ledger};
 use self::load::{Load, Part};
 use self::outcomes::Outcome;
 use self::summarizers::Given;
-use self::worker::Worker;
+pub(super) use self::worker::Worker;
 pub(crate) use self::worker::{WorkerArgs, run as run_worker};
+use super::measure::{Latency, middle, ratio};
 use crate::args::{Common, is_shared};
 use crate::failure::{note, usage};
 use crate::out::{Out, number, table};
@@ -65,14 +66,6 @@ struct Round {
     flushes: u32,
     p50_ratio: f64,
     p99_ratio: f64,
-}
-
-#[derive(Debug, Clone, Copy, Serialize)]
-struct Latency {
-    appends: u64,
-    p50_us: f64,
-    p99_us: f64,
-    max_us: f64,
 }
 
 /// The store and the processes of the bench.
@@ -217,7 +210,7 @@ impl Place {
         for outcome in &outcomes {
             account.add(&outcome.account);
         }
-        let p99_ratio = middle(&all, |round| round.p99_ratio);
+        let p99_ratio = middle(all.iter().map(|round| round.p99_ratio));
         let fine = account.is_clean() && outcomes.iter().all(|outcome| outcome.as_expected);
         Ok(Figures {
             store: without_password(&self.url),
@@ -226,7 +219,7 @@ impl Place {
             summarizer_ms: u64::try_from(SUMMARY_TAKES.as_millis()).unwrap_or(u64::MAX),
             without: middle_latency(&all, |round| round.without),
             during: middle_latency(&all, |round| round.during),
-            p50_ratio: middle(&all, |round| round.p50_ratio),
+            p50_ratio: middle(all.iter().map(|round| round.p50_ratio)),
             p99_ratio,
             rounds: all,
             account,
@@ -268,38 +261,12 @@ impl Flusher {
 }
 
 fn latency(parts: &[Part]) -> Latency {
-    let mut nanos: Vec<u64> = parts.iter().flat_map(|part| &part.nanos).copied().collect();
-    nanos.sort_unstable();
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "figures for people to read"
-    )]
-    let at = |share: f64| {
-        let index = (nanos.len() as f64 * share) as usize;
-        nanos.get(index.min(nanos.len().saturating_sub(1))).map_or(0.0, |n| *n as f64 / 1e3)
-    };
-    Latency { appends: nanos.len() as u64, p50_us: at(0.5), p99_us: at(0.99), max_us: at(1.0) }
-}
-
-fn ratio(with: f64, without: f64) -> f64 {
-    (with / without.max(1e-9) * 100.0).round() / 100.0
-}
-
-fn middle(rounds: &[Round], figure: impl Fn(&Round) -> f64) -> f64 {
-    let mut all: Vec<f64> = rounds.iter().map(figure).collect();
-    all.sort_by(f64::total_cmp);
-    all.get(all.len() / 2).copied().unwrap_or_default()
+    Latency::of(parts.iter().flat_map(|part| &part.nanos).copied().collect())
 }
 
 fn middle_latency(rounds: &[Round], side: impl Fn(&Round) -> Latency) -> Latency {
-    Latency {
-        appends: rounds.iter().map(|round| side(round).appends).sum(),
-        p50_us: middle(rounds, |round| side(round).p50_us),
-        p99_us: middle(rounds, |round| side(round).p99_us),
-        max_us: middle(rounds, |round| side(round).max_us),
-    }
+    let all: Vec<Latency> = rounds.iter().map(side).collect();
+    Latency::middle(&all)
 }
 
 fn show(figures: &Figures, out: &mut Out) -> anyhow::Result<()> {

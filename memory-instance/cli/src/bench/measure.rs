@@ -80,3 +80,52 @@ pub(crate) fn median(mut taken: Vec<Measured>) -> Option<Measured> {
     taken.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
     taken.get(taken.len() / 2).copied()
 }
+
+/// The latencies of appends, in microseconds.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Latency {
+    pub(crate) appends: u64,
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+    pub(crate) max_us: f64,
+}
+
+impl Latency {
+    /// Of these times in nanoseconds.
+    pub(crate) fn of(mut nanos: Vec<u64>) -> Self {
+        nanos.sort_unstable();
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "figures for people to read"
+        )]
+        let at = |share: f64| {
+            let index = (nanos.len() as f64 * share) as usize;
+            nanos.get(index.min(nanos.len().saturating_sub(1))).map_or(0.0, |n| *n as f64 / 1e3)
+        };
+        Self { appends: nanos.len() as u64, p50_us: at(0.5), p99_us: at(0.99), max_us: at(1.0) }
+    }
+
+    /// The medians of several rounds, and all their appends.
+    pub(crate) fn middle(rounds: &[Self]) -> Self {
+        Self {
+            appends: rounds.iter().map(|round| round.appends).sum(),
+            p50_us: middle(rounds.iter().map(|round| round.p50_us)),
+            p99_us: middle(rounds.iter().map(|round| round.p99_us)),
+            max_us: middle(rounds.iter().map(|round| round.max_us)),
+        }
+    }
+}
+
+/// A figure as a multiple of another, with two decimals.
+pub(crate) fn ratio(with: f64, without: f64) -> f64 {
+    (with / without.max(1e-9) * 100.0).round() / 100.0
+}
+
+/// The median.
+pub(crate) fn middle(figures: impl Iterator<Item = f64>) -> f64 {
+    let mut all: Vec<f64> = figures.collect();
+    all.sort_by(f64::total_cmp);
+    all.get(all.len() / 2).copied().unwrap_or_default()
+}

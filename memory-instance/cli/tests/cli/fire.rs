@@ -1,12 +1,13 @@
-//! Flushes with faulty summarizers: `memory bench flush` accounts for every message.
+//! Flushes with faulty summarizers: `memory bench flush` accounts for every message. Appends beside readers:
+//! `memory bench readers` has all figures.
 //!
-//! Its limit for the 99th percentile is for a release build on an idle machine, so the exit code is not checked.
+//! Their limits for the 99th percentile are for a release build on an idle machine, so the exit code is not checked.
 
 use serde_json::Value;
 
 use crate::support::Folder;
 
-on_every_store!(flushes_beside_two_processes_lose_nothing);
+on_every_store!(flushes_beside_two_processes_lose_nothing, readers_in_another_process_are_measured,);
 
 fn flushes_beside_two_processes_lose_nothing(folder: &Folder) {
     let said = folder.run("bench flush --rounds 1 --seconds 1.2 --json");
@@ -22,4 +23,24 @@ fn flushes_beside_two_processes_lose_nothing(folder: &Folder) {
     for outcome in outcomes {
         assert_eq!(outcome["as_expected"], true, "{outcome}");
     }
+}
+
+fn readers_in_another_process_are_measured(folder: &Folder) {
+    let said = folder.run("bench readers --rounds 1 --seconds 0.3 --messages 600 --json");
+    let figures: Value =
+        serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {said:?}"));
+    assert_eq!((&figures["messages"], &figures["readers"]), (&600.into(), &4.into()));
+    assert_eq!(said.code, Some(if figures["holds"] == true { 0 } else { 1 }), "{said:?}");
+    for rows in [&figures["rounds"][0], &figures["layouts"]] {
+        let rows = rows.as_array().unwrap();
+        let layouts: Vec<_> = rows.iter().map(|row| row["layout"].as_str().unwrap()).collect();
+        assert_eq!(layouts, ["bare", "cold", "no_views", "warm"]);
+        for row in rows {
+            for figure in ["appends", "p50_us", "p99_us", "max_us", "p99_ratio", "reads_per_second"]
+            {
+                assert!(row[figure].as_f64() > Some(0.0), "{figure}: {row}");
+            }
+        }
+    }
+    assert_eq!(folder.ok("keys --json --project bench"), "[]\n", "a memory is left behind");
 }

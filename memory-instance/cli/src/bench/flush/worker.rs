@@ -1,4 +1,4 @@
-//! The other process: it appends, or it flushes and is killed before it commits.
+//! The other process: it appends, it reads, or it flushes and is killed before it commits.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -16,9 +16,10 @@ use super::load::{Load, Part};
 use super::summarizers::summary;
 use super::{RESOURCE, SUMMARY_TAKES, TASKS, builder, counter};
 use crate::args::{Common, STORE_VARIABLE};
+use crate::bench::readers;
 use crate::out::Out;
 
-/// The other process of `memory bench flush`
+/// The other process of `memory bench flush` and `memory bench readers`
 #[derive(Debug, clap::Args)]
 pub(crate) struct WorkerArgs {}
 
@@ -30,6 +31,7 @@ enum Order {
         key: String,
         millis: u64,
     },
+    Read(readers::Order),
     /// Flush, and stop between the summary and its commit.
     FlushAndStop {
         key: String,
@@ -40,14 +42,14 @@ enum Order {
 const WRITTEN: &str = "\"written\"";
 
 /// A handle to the other process, which is killed when the handle is dropped.
-pub(super) struct Worker {
+pub(in crate::bench) struct Worker {
     process: Child,
     orders: Option<ChildStdin>,
     answers: Arc<Mutex<BufReader<ChildStdout>>>,
 }
 
 impl Worker {
-    pub(super) fn start(url: &str) -> anyhow::Result<Self> {
+    pub(in crate::bench) fn start(url: &str) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("find this program")?;
         let mut process = Command::new(program)
             .arg("bench-worker")
@@ -83,6 +85,12 @@ impl Worker {
         Ok(serde_json::from_str(&parts)?)
     }
 
+    /// Reads in it, and returns how many reads it made per second.
+    pub(in crate::bench) async fn read(&mut self, order: readers::Order) -> anyhow::Result<f64> {
+        let read = self.ask(&Order::Read(order)).await?;
+        Ok(serde_json::from_str(&read)?)
+    }
+
     /// Starts a flush in it, and kills it after the summary and before the commit.
     pub(super) async fn die_before_commit(mut self, key: &str) -> anyhow::Result<()> {
         let heard = self.ask(&Order::FlushAndStop { key: key.to_owned() }).await?;
@@ -95,7 +103,7 @@ impl Worker {
         Ok(())
     }
 
-    pub(super) fn end(mut self) -> anyhow::Result<()> {
+    pub(in crate::bench) fn end(mut self) -> anyhow::Result<()> {
         drop(self.orders.take());
         let status = self.process.wait().context("wait for the other process")?;
         anyhow::ensure!(status.success(), "the other process failed: {status}");
@@ -124,6 +132,9 @@ pub(crate) async fn run(common: &Common, _: &WorkerArgs, out: &mut Out) -> anyho
                 let load = loads.entry(key).or_insert_with(|| Load::new("b"));
                 let parts = load.run(&memory, TASKS, Duration::from_millis(millis)).await?;
                 out.compact(&parts)?;
+            }
+            Order::Read(order) => {
+                out.compact(&readers::run_order(url, &manager, &order).await?)?;
             }
             Order::FlushAndStop { key } => {
                 let stop = Arc::new(AtomicBool::new(false));
