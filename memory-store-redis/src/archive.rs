@@ -204,7 +204,7 @@ impl RedisStore {
 
 const OPERATION: StoreOperation = StoreOperation::Read;
 
-/// The bytes of the parts of a read, for each attempt. Every change of an archive changes the generation, so parts of
+/// The bytes of the parts of a read in each attempt. Every change of an archive changes the generation, so parts of
 /// one generation are one snapshot. After some attempts the parts are as large as possible, so that few changes
 /// can interfere.
 fn attempts() -> impl Iterator<Item = usize> {

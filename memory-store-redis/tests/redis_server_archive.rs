@@ -242,6 +242,31 @@ async fn overdue_messages_are_deleted_with_later_removals() {
     assert_eq!(error.kind(), &StoreErrorKind::NotRestorable(RestoreRefusal::NotArchived));
 }
 
+/// A script drops at most 1,000 removals, because it reads each.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lowered_bound_drops_many_removals_in_parts() {
+    let server = Server::start().await;
+    let store = store(server.url()).await;
+    let k = key("k");
+    fill(&store, &k, 1_300).await;
+    for one in 1..=1_200_u64 {
+        evict(&store, &k, one.into(), places([one]), FOREVER).await;
+    }
+    assert_eq!(stored(&server, &store, &k).await, [1_300, 2_400]);
+    let mut two = Retention::forever();
+    two.max_bytes = removals(&store, &k).await.iter().take(2).map(|one| one.bytes).sum();
+    evict(&store, &k, 1_201, places([1_201]), Some(two)).await;
+    assert_eq!(removals(&store, &k).await.len(), 201);
+    evict(&store, &k, 1_202, places([1_202]), Some(two)).await;
+    assert_eq!(removals(&store, &k).await.len(), 2);
+    support::until("sweep", async || {
+        // As the next flush would.
+        evict(&store, &k, fastrand::u128(..), Vec::new(), None).await;
+        (stored(&server, &store, &k).await == [100, 4]).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clear_without_archive_deletes_every_removal() {
     let server = Server::start().await;

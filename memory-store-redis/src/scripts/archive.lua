@@ -152,7 +152,7 @@ local function bytes_of(ranges, messages)
   return math.floor(texts / math.max(#fields, 1) * messages + 0.5)
 end
 
--- Deletes a removal, or what is left of a damaged one. The places of its messages are added to `gone`.
+-- Deletes the fields of a removal, which may be damaged. The places of its messages are added to the pairs.
 local function delete_removal(head, index, stored, gone)
   local n, removal = text_of(index), removal_of(head, stored)
   local fields = {'a' .. n, 'o' .. n}

@@ -12,6 +12,7 @@
 --   r<n>     a receipt; a ring of the last 16
 --   v        the registration of watchers: its deadline in microseconds, and S or P for SPUBLISH or PUBLISH. A
 --            memory that does not exist may have this field alone, with a TTL
+--   a, o, u, z: the archive, see `archive.lua`
 -- Numbers of 64 bits that are compared are texts of 20 digits, because Lua's numbers have 53 bits.
 -- Three locals come before this text: `own_time`, the time in microseconds, empty or nil for the server's;
 -- `tokens_alone`, whether leases are stored elsewhere; and `confirms`, whether a retry must write something, so

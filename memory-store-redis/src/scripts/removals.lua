@@ -1,5 +1,5 @@
 -- KEYS: memory. ARGV 4...: the number of a removal or empty, the index of a removal or empty, how many are listed
--- at most, and how many bytes are enough. Returns the generation, the index before which the list goes on or 0, then
+-- at most, and how many bytes are enough. Returns the generation, the index before which there may be more or 0, then
 -- the removals before that number or that index, newest first.
 local stored = redis.call('HMGET', key, 'h', 'z')
 local head = open(stored[1])
