@@ -7,11 +7,9 @@ use async_trait::async_trait;
 use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Access, Append, Appended, ArchivedRemoval, Clear, Counters, Cursor, Durability, FlushReceipt,
-    Head, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Restore, Splice, StoreError,
-    Access, Append, Appended, CaughtUp, Clear, Counters, Cursor, Durability, FlushReceipt, Head,
-    KnownBatch, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Splice, StoreError,
-    StoreWatch, UnusedPage, UnusedQuery,
+    Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Counters, Cursor, Durability,
+    FlushReceipt, Head, KnownBatch, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace,
+    Restore, Splice, StoreError, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
