@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 
 use memory_core::store::{
-    ArchivedRemoval, CaughtUp, Cursor, FlushReceipt, Generation, Head, KnownBatch, MessageMeta, Outline, Page, Read,
-    StoreErrorKind, UnusedMemory, UnusedPage, UnusedQuery,
+    ArchivedRemoval, CaughtUp, Cursor, FlushReceipt, Generation, Head, KnownBatch, MessageMeta,
+    Outline, Page, Read, StoreErrorKind, UnusedMemory, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, Sequence, StoredMessage};
 use rusqlite::{OptionalExtension, params};

@@ -7,14 +7,10 @@ use async_trait::async_trait;
 use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Access, Append, Appended, ArchivedRemoval, Clear, Counters, Cursor, Durability,
-    ExpiredMemories, FlushReceipt, Head, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace,
-    Restore, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedMemory,
-    UnusedPage, UnusedQuery,
-    Access, Append, Appended, CaughtUp, Clear, Counters, Cursor, Durability, ExpiredMemories,
-    FlushReceipt, Head, KnownBatch, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace,
-    Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedMemory, UnusedPage,
-    UnusedQuery,
+    Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Counters, Cursor, Durability,
+    ExpiredMemories, FlushReceipt, Head, KnownBatch, Outline, Page, Read, RemoveUnused,
+    RemovedUnused, Replace, Restore, Splice, StoreError, StoreErrorKind, StoreOperation,
+    StoreWatch, UnusedMemory, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_sqlite_file::{PausedRuntime, WorkerThreads, answer, sqlite_domain};

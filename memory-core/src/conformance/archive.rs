@@ -61,7 +61,7 @@ pub(super) fn receipt_of(id: u128, splice: &Splice) -> FlushReceipt {
     receipt
 }
 
-/// What a splice of a case removes.
+/// The messages that a splice of a case removes, and its summary.
 #[derive(Default)]
 pub(super) struct Flush {
     pub(super) summarized: &'static [u64],

@@ -19,13 +19,10 @@ use jiff::Timestamp;
 use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Access, Append, Appended, ArchivedRemoval, Clear, Counters, Cursor, Durability, FlushReceipt,
-    Head, LocalWatchers, MemoryState, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace,
-    Restore, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage,
-    Access, Append, Appended, CaughtUp, Clear, Counters, Cursor, Durability, FlushReceipt, Head,
-    KnownBatch, LocalWatchers, MemoryState, Outline, Page, Read, RemoveUnused, RemovedUnused,
-    Replace, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage,
-    UnusedQuery,
+    Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Counters, Cursor, Durability,
+    FlushReceipt, Head, KnownBatch, LocalWatchers, MemoryState, Outline, Page, Read, RemoveUnused,
+    RemovedUnused, Replace, Restore, Splice, StoreError, StoreErrorKind, StoreOperation,
+    StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 use serde::{Deserialize, Serialize};

@@ -5,10 +5,9 @@ use std::num::NonZeroUsize;
 use jiff::Timestamp;
 use memory_core::lease::LeaseProof;
 use memory_core::store::{
-    Access, Append, Clear, ExpiredMemories, FlushReceipt, Head, Read, RemoveUnused, Replace,
-    Restore, Retention, Splice, StoreErrorKind, UnusedMemory, UnusedQuery, WriteId, WriterId,
-    Access, Append, Clear, Cursor, ExpiredMemories, Head, KnownBatch, Read, RemoveUnused, Replace,
-    Splice, StoreErrorKind, UnusedMemory, UnusedQuery, WriteId, WriterId,
+    Access, Append, Clear, Cursor, ExpiredMemories, FlushReceipt, Head, KnownBatch, Read,
+    RemoveUnused, Replace, Restore, Retention, Splice, StoreErrorKind, UnusedMemory, UnusedQuery,
+    WriteId, WriterId,
 };
 use memory_core::{Message, Sequence};
 use memory_lock::LockOptions;
