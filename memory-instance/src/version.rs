@@ -32,7 +32,7 @@ impl<T> Conditional<T> {
     }
 }
 
-/// What came after an expected version.
+/// The messages and the version that came after an expected version.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Conflict {
@@ -126,7 +126,7 @@ impl MemoryInstance {
     }
 
     /// Takes back all messages after a place, if the memory is still at the expected version. A tool call and its
-    /// results are taken back together, so a call before the place goes too if one of its results is after it. The
+    /// results are taken back together, so a call before the place is taken back too if one of its results is after it. The
     /// messages are counted as withdrawn; their places are not used again.
     ///
     /// # Examples
@@ -217,7 +217,7 @@ impl MemoryInstance {
 }
 
 impl Inner {
-    /// What came after this version.
+    /// The messages and the version that came after this one.
     async fn conflict(&self, expected: Version) -> Result<Conflict, MemoryError> {
         let page = self.page(None, None).await?;
         let version = Version::at_end(page.cursor);

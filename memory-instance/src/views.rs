@@ -1,8 +1,6 @@
 //! The views of a manager: the decoded messages of its memories, bounded in bytes.
 
 mod own_batches;
-#[cfg(test)]
-mod own_tests;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

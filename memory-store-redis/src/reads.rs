@@ -50,7 +50,7 @@ impl Size {
     const WHOLE: Self = Self { bytes: usize::MAX, messages: usize::MAX };
 }
 
-/// What a read returns.
+/// The result of a read.
 #[derive(Debug, Clone, Copy)]
 struct Wanted<'a> {
     what: What,

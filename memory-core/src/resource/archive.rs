@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use super::duration;
 use crate::archive::Retention;
 
-/// The archive of a memory: what a flush, a clear or a rewind removes is kept there.
+/// The archive of a memory, which keeps the messages that a flush, a clear or a rewind removes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]

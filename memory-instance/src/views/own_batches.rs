@@ -45,3 +45,6 @@ impl OwnBatches {
         self.bytes = self.batches.iter().map(OwnBatch::bytes).sum();
     }
 }
+
+#[cfg(test)]
+mod tests;

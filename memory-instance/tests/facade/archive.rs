@@ -1,4 +1,4 @@
-//! The past: what was removed, and undoing a flush.
+//! The past: removed messages, and undoing a flush.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;

@@ -8,14 +8,14 @@ use memory_instance::{Conditional, MemoryInstance, Version};
 use crate::support::{On, checked, texts, with};
 
 on_every_backend![
-    answer_is_appended_at_the_version_of_its_window,
+    answer_is_appended_at_its_version,
     conflict_names_what_came,
     flush_between_window_and_answer_is_no_conflict,
     resent_conditional_batch_returns_its_first_result,
     one_of_many_conditional_appends_wins,
     rewind_takes_back_whole_units,
     pop_turn_takes_back_the_newest_turn,
-    pop_turn_without_a_user_takes_the_newest_unit,
+    pop_turn_without_users_takes_one_unit,
     rewind_conflict_names_what_came,
     withdrawn_messages_leave_other_views,
 ];
@@ -24,7 +24,7 @@ fn resource() -> MemoryResource {
     MemoryResource::new("m", 1 << 20)
 }
 
-async fn answer_is_appended_at_the_version_of_its_window(on: On) {
+async fn answer_is_appended_at_its_version(on: On) {
     let world = on.world(with(resource())).await;
     let memory = world.memory();
     assert_eq!(memory.version().await.unwrap(), Version::default());
@@ -142,7 +142,7 @@ async fn rewind_takes_back_whole_units(on: On) {
     let memory = world.memory();
     with_calls(&memory).await;
     let version = memory.version().await.unwrap();
-    // The call at 7 goes with its result at 8.
+    // The call at 7 and its result at 8 are one unit.
     let done = memory.rewind(Sequence::new(7), version).await.unwrap().applied().unwrap();
     assert_eq!(done.counters.withdrawn, 3);
     let receipt = done.receipt.unwrap();
@@ -172,7 +172,7 @@ async fn pop_turn_takes_back_the_newest_turn(on: On) {
     checked(&memory, &world.manager).await;
 }
 
-async fn pop_turn_without_a_user_takes_the_newest_unit(on: On) {
+async fn pop_turn_without_users_takes_one_unit(on: On) {
     let world = on.world(with(resource())).await;
     let memory = world.memory();
     let call = Message::calls([ToolCall::function("a", "look", "{}")]);

@@ -35,7 +35,7 @@ const MOST: f64 = 1.5;
 const MOST_US: f64 = 10_000.0;
 const RESOURCE: &str = "readers";
 
-/// What the readers read.
+/// The kind of read that the readers repeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Layout {

@@ -270,7 +270,7 @@ fn rewind_takes_back_the_newest_messages(folder: &Folder) {
     let said = folder.run_words(one(&["rewind"]));
     assert_eq!(said.code, Some(2));
     let said = folder.run_words(one(&["rewind", "--to", "3"]));
-    // The call at 3 goes with its result at 4.
+    // The call at 3 and its result at 4 are one unit.
     assert_eq!(said.out, "default:default:case:k%201: 2 messages taken back\n");
     let receipt = folder.run_words(one(&["rewind", "--turn", "--json"])).out;
     let receipt: FlushReceipt = serde_json::from_str(&receipt).unwrap();

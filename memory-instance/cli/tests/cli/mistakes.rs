@@ -227,7 +227,7 @@ const MISTAKES: &[(&str, i32, &str)] = &[
         "open: damaged or foreign data: good.jsonl is not a SQLite database or is damaged; check the path or restore a backup (file is not a database: Error code 26: file is not a database)",
     ),
     // The command line.
-    ("clear|--key|k", 2, "clear removes all messages of the memory for good; add --yes to do that"),
+    ("clear|--key|k", 2, "clear removes all messages of the memory; add --yes to do that"),
     (
         "lease|break|--key|k",
         2,

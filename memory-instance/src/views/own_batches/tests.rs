@@ -17,7 +17,7 @@ use memory_lock::{ClockExt as _, InProcessLock, LockManager};
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::*;
+use super::super::*;
 use crate::{FlushMode, MemoryInstance, MemoryManager};
 
 const TTL: Duration = Duration::from_secs(1_000);
@@ -61,7 +61,7 @@ impl World {
         Self { clock, store, reads, locks }
     }
 
-    /// The memory in a process of its own.
+    /// The memory in another process.
     fn memory(&self, view_bytes: usize) -> MemoryInstance {
         let mut resource = MemoryResource::new("chat", 1 << 20);
         resource.persistence.ttl = Some(TTL);
