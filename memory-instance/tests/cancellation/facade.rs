@@ -229,7 +229,9 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             let mut splice = Splice::of(&outline);
             splice.evicted = outline.metas[..20].iter().map(|meta| meta.sequence).collect();
             let id = uuid::Uuid::from_u128(fastrand::u128(..));
-            splice.receipt = Some(FlushReceipt::new(id, "test", outline.metas[0].created_at));
+            let mut receipt = FlushReceipt::new(id, "test", outline.metas[0].created_at);
+            receipt.evicted = splice.evicted.iter().copied().collect();
+            splice.receipt = Some(receipt);
             splice.archive = Some(Retention::forever());
             let store = &case.world.store;
             store.splice(memory.key(), Access::OPEN, &splice).await.unwrap();
