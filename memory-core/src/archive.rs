@@ -148,7 +148,9 @@ pub enum RestoreRefusal {
     )]
     NotArchived,
     /// The summary was itself summarized, evicted or cleared.
-    #[error("a later removal was built on its summary; undo that one first")]
+    #[error(
+        "a later removal was built on its summary; undo that one first, if it is still in the archive"
+    )]
     SummaryRemoved,
     /// The summary was replaced by another message.
     #[error("its summary was replaced since; the new text would be lost")]

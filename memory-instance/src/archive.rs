@@ -52,7 +52,8 @@ impl MemoryInstance {
     /// The archived messages at these places, in ascending order, and of one place the earlier removal first. The place
     /// of a summary had an original message before.
     ///
-    /// The cost is that of all removals with a message in the range.
+    /// The cost is that of all removals with a message in the range. They are read one after another, not as one
+    /// snapshot: a removal that is undone or dropped meanwhile may be missing.
     ///
     /// # Errors
     /// [`MemoryError::Store`].
@@ -123,7 +124,8 @@ impl MemoryInstance {
     /// messages return to their places, and the summary is removed, in one step. Messages that came since stay.
     ///
     /// After that no automatic flush begins until [`perform_flush`](Self::perform_flush), because it would remove the
-    /// same messages again; [`health`](Self::health) reports this.
+    /// same messages again; [`health`](Self::health) reports this. The replacement of a message and a closed call end
+    /// this state too. The undoing of a rewind begins it as well.
     ///
     /// # Examples
     ///
@@ -156,7 +158,7 @@ impl MemoryInstance {
     /// # Errors
     /// [`StoreErrorKind::NotRestorable`](memory_core::store::StoreErrorKind::NotRestorable) with the reason: the
     /// messages are no longer in the archive, a later summary was built on this one (undo that flush first), or the
-    /// memory was cleared.
+    /// memory was cleared and the archive still has that clear. A clear that removed no message is not recorded.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the flush undone or not, never half.

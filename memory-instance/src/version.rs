@@ -2,7 +2,8 @@
 
 use memory_core::plan::Units;
 use memory_core::store::{
-    Appended, Counters, FlushReceipt, MessageMeta, Outline, Splice, StoreErrorKind, Version,
+    Appended, Counters, FLUSH_HELD, FlushReceipt, MessageMeta, Outline, Splice, StoreErrorKind,
+    Version,
 };
 use memory_core::{ContentType, Entry, Role, Sequence, StoredMessage};
 
@@ -39,7 +40,8 @@ pub struct Conflict {
     /// The version of the memory now.
     pub version: Version,
     /// The messages that were appended after the expected version and are still present, in order. Empty if the newest
-    /// message was replaced or removed instead.
+    /// message was replaced or removed instead. After a server returned to an earlier state, messages may be missing
+    /// here: read again.
     pub came: Vec<StoredMessage>,
 }
 
@@ -101,7 +103,9 @@ impl MemoryInstance {
     ///
     /// # Errors
     /// As [`append`](Self::append). The batch of [`MemoryError::into_prepared`] keeps its expected version: sent again,
-    /// it returns its first result if it was applied, whatever came later.
+    /// it returns its first result if it was applied, whatever came later. If it was not applied and the version is
+    /// over, [`send`](Self::send) fails with
+    /// [`StoreErrorKind::Conflict`](memory_core::store::StoreErrorKind::Conflict).
     ///
     /// # Cancel safety
     /// As [`append`](Self::append).
@@ -151,7 +155,8 @@ impl MemoryInstance {
     /// ```
     ///
     /// # Errors
-    /// [`MemoryError`].
+    /// [`MemoryError`]. After an error with an unknown effect, look for the withdrawal in
+    /// [`receipts`](Self::receipts): a second call with the same version reports a conflict if the first was applied.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the messages taken back or not, never some of them.
@@ -281,6 +286,8 @@ impl Inner {
         let archive = self.rules.resource.archive.retention();
         let splice =
             Splice { withdrawn: places, receipt: Some(receipt), archive, ..Splice::of(outline) };
-        splice.weighed(&outline.metas)
+        // An undone flush stays held.
+        let next_flush_at = outline.head.next_flush_at.filter(|mark| *mark == FLUSH_HELD);
+        Splice { next_flush_at, ..splice }.weighed(&outline.metas)
     }
 }

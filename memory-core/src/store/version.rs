@@ -6,7 +6,8 @@ use super::{Cursor, Head, Newest, Outline};
 ///
 /// A memory is at this version as long as no message was appended since, and the newest message was neither replaced
 /// nor removed. A flush, a closed call or the replacement of an older message does not end a version, because an agent
-/// that answers the newest message has missed no message by it.
+/// that answers the newest message has missed no message by it. If the newest message was removed and that removal was
+/// undone before another write, the version is current again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Version(Cursor);
