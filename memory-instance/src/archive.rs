@@ -124,8 +124,8 @@ impl MemoryInstance {
     /// messages return to their places, and the summary is removed, in one step. Messages that came since stay.
     ///
     /// After that no automatic flush begins until [`perform_flush`](Self::perform_flush), because it would remove the
-    /// same messages again; [`health`](Self::health) reports this. The replacement of a message and a closed call end
-    /// this state too. The undoing of a rewind begins it as well.
+    /// same messages again; [`health`](Self::health) reports this. A clear ends this
+    /// state too. The undoing of a rewind begins it as well.
     ///
     /// # Examples
     ///

@@ -17,6 +17,7 @@ pub(super) const CASES: &[Case] = cases_of![
     restored_messages_keep_their_marks,
     withdrawn_messages_return_before_newer_ones,
     restore_holds_flushes_and_ends_snapshots,
+    replacements_and_closed_calls_keep_the_hold,
     restore_does_not_renew_the_ttl,
     restore_sent_twice_is_applied_once,
     stale_lease_cannot_restore,
@@ -107,6 +108,26 @@ async fn restore_holds_flushes_and_ends_snapshots(subject: Subject) {
     let splice = Splice { receipt, next_flush_at: Some(900), ..splice };
     subject.store.splice(&k, Access::OPEN, &splice).await.unwrap();
     assert_eq!(subject.checked_outline(&k).await.head.next_flush_at, Some(900));
+}
+
+async fn replacements_and_closed_calls_keep_the_hold(subject: Subject) {
+    let k = filled(&subject).await;
+    subject.flush(&k, 1, eviction(&[2]), Some(FOREVER)).await;
+    subject.restore(&k, 1, 1).await;
+    let newest = subject.checked_outline(&k).await.metas.pop().unwrap();
+    let replace = Replace {
+        write: writer(5).write(1),
+        sequence: newest.sequence,
+        replaced: newest.id,
+        message: message("redacted"),
+    };
+    let store = &subject.store;
+    store.replace(&k, Access::OPEN, &replace).await.unwrap();
+    assert_eq!(subject.checked_outline(&k).await.head.next_flush_at, Some(FLUSH_HELD));
+    let mut close = Splice::of(&subject.checked_outline(&k).await);
+    close.closed = vec![newest.sequence];
+    store.splice(&k, Access::OPEN, &close).await.unwrap();
+    assert_eq!(subject.checked_outline(&k).await.head.next_flush_at, Some(FLUSH_HELD));
 }
 
 async fn restore_does_not_renew_the_ttl(subject: Subject) {

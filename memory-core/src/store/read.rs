@@ -32,6 +32,14 @@ pub struct Head {
     pub expires_at: Option<Timestamp>,
 }
 
+impl Head {
+    /// Removes the mark of the last flush, so that the threshold decides again, unless flushes are
+    /// [held](super::FLUSH_HELD).
+    pub fn forget_flush_mark(&mut self) {
+        self.next_flush_at = self.next_flush_at.filter(|mark| *mark == super::FLUSH_HELD);
+    }
+}
+
 /// The range to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Read {

@@ -22,5 +22,5 @@ impl Restore {
 }
 
 /// The mark of the next flush after a [`Restore`]: no automatic flush, until a flush that a caller asks for has
-/// committed. A [`Replace`](super::Replace) and a closed call remove it, as they remove every mark.
+/// committed. A replacement and a closed call, which remove other marks, keep it.
 pub const FLUSH_HELD: u64 = i64::MAX.cast_unsigned();

@@ -156,7 +156,7 @@ impl MemoryState {
                 (found.meta.closed, found.meta.summary) = (closed, summary);
                 memory.wrote(*write, None, now, PRUNED_AT_ONCE);
                 memory.head.fence = fence;
-                memory.head.next_flush_at = None;
+                memory.head.forget_flush_mark();
                 memory.head.generation =
                     memory.head.generation.after(micros(now), replace.spread());
                 memory.head.version += 1;
@@ -207,7 +207,7 @@ impl MemoryState {
         let place = splice.summarized.first().copied();
         let changes = splice.changes();
         if !(splice.closed.is_empty() && splice.withdrawn.is_empty()) {
-            self.head.next_flush_at = None;
+            self.head.forget_flush_mark();
         }
         // Before the removals: a message may be closed and removed at once.
         for sequence in &splice.closed {

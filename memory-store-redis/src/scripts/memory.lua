@@ -37,6 +37,9 @@ local function digits(number)
   return string.format('%020.0f', number)
 end
 
+-- The mark of the next flush while automatic flushes are held.
+local HELD = '9223372036854775807'
+
 local NO_TOKEN = digits(0)
 
 -- The next generation; after a splice or a clear while the clock is behind, the spread is added.

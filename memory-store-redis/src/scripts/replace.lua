@@ -44,7 +44,7 @@ end
 count(head, old_class, -1, -old_tokens)
 count(head, class, 1, tokens)
 head.generation = next_generation(head.generation, ARGV[8])
-head.next_flush_at = false
+head.next_flush_at = head.next_flush_at == HELD and HELD
 head.version = head.version + 1
 head.fence = fence
 keep_fences(KEYS[3], head)

@@ -173,7 +173,7 @@ if #removed > 0 then
   end
 end
 if ARGV[12] ~= '0' then
-  head.next_flush_at = false
+  head.next_flush_at = head.next_flush_at == HELD and HELD
 end
 if tonumber(ARGV[17]) > 0 then
   head.generation = next_generation(head.generation, spread)

@@ -57,7 +57,7 @@ impl Command for ReplaceRow {
         let head = &mut step.loaded.row.head;
         head.counters.replace(&old, new);
         head.fence = fence;
-        head.next_flush_at = None;
+        head.forget_flush_mark();
         head.generation = head.generation.after(now, replace.spread());
         Ok(step.head().counters.clone())
     }

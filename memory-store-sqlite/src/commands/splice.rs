@@ -117,7 +117,7 @@ impl Command for SpliceRows {
         }
         let (now, row) = (step.now, &mut step.loaded.row);
         if !(splice.closed.is_empty() && splice.withdrawn.is_empty()) {
-            row.head.next_flush_at = None;
+            row.head.forget_flush_mark();
         }
         (row.head.fence, row.head.flush_fence) = (fence, flush_fence);
         if splice.changes() {
