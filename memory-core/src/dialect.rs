@@ -74,6 +74,7 @@ mod ai_sdk;
 mod anthropic;
 mod bedrock;
 mod chat;
+mod clear;
 mod detect;
 mod entry;
 mod fields;
@@ -90,6 +91,7 @@ use std::str::FromStr;
 
 pub(crate) use self::bedrock::{MAX_DOCUMENT_NAME, document_name};
 pub(crate) use self::chat::{PlainMessage, calls_message};
+pub(crate) use self::clear::{clear, cleared_text, is_clearable, is_cleared};
 pub(crate) use self::entry::{NAME, check_entry};
 pub use self::fields::{Field, Holds, Position};
 pub(crate) use self::media::{derived_media_type, document_format};

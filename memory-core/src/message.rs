@@ -1,6 +1,7 @@
 //! Messages: one type for all dialects, lossless.
 
 mod call;
+mod clear;
 mod error;
 mod length;
 mod role;

@@ -13,7 +13,7 @@ pub use self::estimate::EstimateCounter;
 pub use self::media::{MediaPrices, MediaTokens};
 #[cfg(feature = "tiktoken")]
 pub use self::tiktoken::{TiktokenCounter, Vocabulary};
-use crate::dialect::{Arguments, CallPart, Dialect, MediaSource, Part, ReasoningPart};
+use crate::dialect::{Arguments, CallPart, Dialect, MediaSource, Part, ReasoningPart, ResultPart};
 use crate::json::Json;
 use crate::message::{Message, Role};
 
@@ -97,12 +97,16 @@ fn part_tokens(counter: &dyn TokenCounter, part: &Part<'_>) -> usize {
         Part::Call(call) => PER_CALL + call_tokens(counter, call),
         Part::Result(result) => {
             let name = result.name.map_or(0, |name| PER_NAME + counter.count(name));
-            let content = result.content.iter().map(|part| part_tokens(counter, part));
-            PER_CALL + name + content.sum::<usize>()
+            PER_CALL + name + result_tokens(counter, result)
         }
         Part::Data(json) => counter.count(&json.to_string()),
         Part::Other(native) => json_tokens(counter, native.json),
     }
+}
+
+/// The tokens of the content of a result, without framing.
+pub(crate) fn result_tokens(counter: &dyn TokenCounter, result: &ResultPart<'_>) -> usize {
+    result.content.iter().map(|part| part_tokens(counter, part)).sum()
 }
 
 fn call_tokens(counter: &dyn TokenCounter, call: &CallPart<'_>) -> usize {
