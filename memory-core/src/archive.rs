@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::receipt::{FlushReceipt, SequenceSet};
-use crate::stored::MessageMeta;
+use crate::stored::{MessageMeta, Sequence};
 
 /// How long, and up to which size, a memory keeps removed messages.
 ///
@@ -56,7 +56,8 @@ pub struct ArchivedRemoval {
     pub removed_at: Timestamp,
     /// The time until which its messages are kept; `None` for no end.
     pub keep_until: Option<Timestamp>,
-    /// The places of its messages.
+    /// The places of its messages. Those of the receipt's [replaced](FlushReceipt::replaced) messages have another message
+    /// now.
     pub places: SequenceSet,
     /// The number of its messages.
     pub messages: u64,
@@ -97,30 +98,41 @@ impl ArchivedRemoval {
         self.keep_until.is_none_or(|end| now < end)
     }
 
-    /// Whether it can be undone, given the later removals in the archive and the message at the place of its
-    /// summary.
+    /// Whether it can be undone, given the later removals in the archive and the messages at the places of its summary
+    /// and of its [replaced](FlushReceipt::replaced) messages.
     ///
     /// # Errors
     /// The reason, if it cannot.
     pub fn check_restorable<'a>(
         &self,
         mut later: impl Iterator<Item = &'a Self> + Clone,
-        at_summary: Option<&MessageMeta>,
+        present: impl Fn(Sequence) -> Option<&'a MessageMeta>,
     ) -> Result<(), RestoreRefusal> {
-        if later.clone().any(|later| later.cause == RemovalCause::Clear) {
+        let all = later.clone();
+        if later.any(|later| later.cause == RemovalCause::Clear) {
             return Err(RestoreRefusal::Cleared);
         }
         let receipt = self.receipt.as_ref().ok_or(RestoreRefusal::NotArchived)?;
-        let Some(summary) = &receipt.summary else { return Ok(()) };
-        match at_summary {
-            Some(found) if found.summary && found.id == summary.id => Ok(()),
-            Some(found)
-                if found.summary && !later.any(|later| later.places.contains(summary.sequence)) =>
-            {
-                Err(RestoreRefusal::SummaryReplaced)
+        let removed = |place| all.clone().any(|later| later.places.contains(place));
+        if let Some(summary) = &receipt.summary {
+            match present(summary.sequence) {
+                Some(found) if found.summary && found.id == summary.id => {}
+                Some(found) if found.summary && !removed(summary.sequence) => {
+                    return Err(RestoreRefusal::SummaryReplaced);
+                }
+                _ => return Err(RestoreRefusal::SummaryRemoved),
             }
-            _ => Err(RestoreRefusal::SummaryRemoved),
         }
+        for one in &receipt.replaced {
+            match present(one.sequence) {
+                Some(found) if found.id == one.id => {}
+                Some(_) if !removed(one.sequence) => {
+                    return Err(RestoreRefusal::ReplacementReplaced);
+                }
+                _ => return Err(RestoreRefusal::ReplacementRemoved),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -155,6 +167,17 @@ pub enum RestoreRefusal {
     /// The summary was replaced by another message.
     #[error("its summary was replaced since; the new text would be lost")]
     SummaryReplaced,
+    /// A message whose original is in the archive, because its tool results were cleared, was itself summarized, evicted or
+    /// taken back.
+    #[error(
+        "a later removal took a message whose tool results it had cleared; undo that one first, if it is still in the archive"
+    )]
+    ReplacementRemoved,
+    /// A message whose original is in the archive was replaced by another message.
+    #[error(
+        "a message whose tool results it had cleared was replaced since; the new text would be lost"
+    )]
+    ReplacementReplaced,
     /// The memory was cleared after the removal.
     #[error("the memory was cleared since")]
     Cleared,

@@ -228,6 +228,7 @@ mod case;
 mod catch_up;
 mod read;
 mod replace;
+mod replaced;
 mod restore;
 mod rollback;
 mod splice;
@@ -291,6 +292,8 @@ pub fn cases() -> impl Iterator<Item = Case> {
         .chain(unused::CASES)
         .chain(archive::CASES)
         .chain(restore::CASES)
+        .chain(replaced::CASES)
+        .chain(replaced::ARCHIVE_CASES)
         .chain(version::CASES)
         .chain(writers::CASES)
         .chain(watch::CASES)

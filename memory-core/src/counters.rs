@@ -123,6 +123,12 @@ impl Counters {
         }
     }
 
+    /// Counts an original that returns to its place, where this message is now.
+    pub fn put_back(&mut self, now: &MessageMeta, original: &MessageMeta) {
+        self.leave_class(now);
+        self.enter(original.class(), original.tokens);
+    }
+
     /// Counts a message that returns after the removal with this receipt.
     pub fn restore(&mut self, meta: &MessageMeta, receipt: &FlushReceipt) {
         self.enter(meta.class(), meta.tokens);

@@ -40,6 +40,9 @@ pub struct FlushReceipt {
     /// The places of the newest messages that were taken back.
     #[serde(default, skip_serializing_if = "SequenceSet::is_empty")]
     pub withdrawn: SequenceSet,
+    /// The messages that were replaced in their places: those whose tool results were cleared. Ascending.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaced: Vec<ReplacedRecord>,
     /// The summary, if one was written.
     pub summary: Option<SummaryRecord>,
     /// Why the flush did not reach its target, if it did not.
@@ -62,9 +65,17 @@ impl FlushReceipt {
             evicted: SequenceSet::default(),
             summarized: SequenceSet::default(),
             withdrawn: SequenceSet::default(),
+            replaced: Vec::new(),
             summary: None,
             shortfall: None,
         }
+    }
+
+    /// The tokens that the replaced messages had more than those in their places.
+    #[must_use]
+    pub fn tokens_cleared(&self) -> u64 {
+        let freed = |one: &ReplacedRecord| one.tokens_before.saturating_sub(one.tokens_after);
+        self.replaced.iter().map(|one| u64::from(freed(one))).fold(0, u64::saturating_add)
     }
 }
 
@@ -72,6 +83,33 @@ impl FlushReceipt {
     /// The places of all removed messages, by reason.
     pub(crate) const fn removed(&self) -> [&SequenceSet; 3] {
         [&self.summarized, &self.evicted, &self.withdrawn]
+    }
+}
+
+/// A message that a flush replaced in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ReplacedRecord {
+    /// Its place.
+    pub sequence: Sequence,
+    /// The id of the message that is there now.
+    pub id: MessageId,
+    /// The size of the original in tokens.
+    pub tokens_before: u32,
+    /// The size of the message that is there now, in tokens.
+    pub tokens_after: u32,
+}
+
+impl ReplacedRecord {
+    /// A message at this place, replaced by the one with this id.
+    #[must_use]
+    pub const fn new(
+        sequence: Sequence,
+        id: MessageId,
+        tokens_before: u32,
+        tokens_after: u32,
+    ) -> Self {
+        Self { sequence, id, tokens_before, tokens_after }
     }
 }
 
@@ -151,6 +189,22 @@ impl SequenceSet {
         self.0.is_empty()
     }
 
+    /// The places of both.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        let mut ranges: Vec<_> = self.0.iter().chain(&other.0).copied().collect();
+        ranges.sort_unstable();
+        let mut merged: Vec<(Sequence, Sequence)> = Vec::new();
+        // Damaged ranges, with the end before the start, are left out.
+        for (first, last) in ranges.into_iter().filter(|(first, last)| first <= last) {
+            match merged.last_mut() {
+                Some((_, end)) if first <= end.plus(1) => *end = last.max(*end),
+                _ => merged.push((first, last)),
+            }
+        }
+        Self(merged)
+    }
+
     /// Whether it contains this place.
     #[must_use]
     pub fn contains(&self, sequence: Sequence) -> bool {
@@ -208,6 +262,20 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn union_holds_the_places_of_both(
+            ones in prop::collection::btree_set(0..40_u64, 0..20),
+            others in prop::collection::btree_set(0..40_u64, 0..20),
+        ) {
+            let set = |places: &BTreeSet<u64>| -> SequenceSet {
+                places.iter().copied().map(Sequence::new).collect()
+            };
+            let both: BTreeSet<u64> = ones.union(&others).copied().collect();
+            prop_assert_eq!(set(&ones).union(&set(&others)), set(&both));
+        }
+    }
+
     #[test]
     fn adjacent_places_merge_and_damaged_ranges_are_empty() {
         let places = [7, 1, 2, 3, 5, 3, 8].map(Sequence::new);
@@ -237,15 +305,27 @@ mod tests {
             evicted: [Sequence::new(1), Sequence::new(2)].into_iter().collect(),
             summarized: SequenceSet::default(),
             withdrawn: SequenceSet::default(),
+            replaced: vec![ReplacedRecord::new(
+                Sequence::new(3),
+                MessageId::new(Uuid::nil()),
+                90,
+                20,
+            )],
             summary: None,
             shortfall: Some(Shortfall::CriticalAndOpenCalls),
         };
-        let json = serde_json::to_value(&receipt).unwrap();
+        assert_eq!(receipt.tokens_cleared(), 70);
+        let mut json = serde_json::to_value(&receipt).unwrap();
         assert_eq!(
             (&json["duration_ms"], &json["shortfall"]),
             (&1.into(), &"critical_and_open_calls".into())
         );
+        let read: FlushReceipt = serde_json::from_value(json.clone()).unwrap();
+        let receipt = FlushReceipt { duration: Duration::from_millis(1), ..receipt };
+        assert_eq!(read, receipt);
+        // Earlier versions wrote no replaced messages.
+        json.as_object_mut().unwrap().remove("replaced");
         let read: FlushReceipt = serde_json::from_value(json).unwrap();
-        assert_eq!(read, FlushReceipt { duration: Duration::from_millis(1), ..receipt });
+        assert_eq!(read, FlushReceipt { replaced: Vec::new(), ..receipt });
     }
 }

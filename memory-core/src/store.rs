@@ -37,7 +37,7 @@ pub use self::operation::StoreOperation;
 pub use self::read::{Head, Outline, Page, Read};
 pub use self::replace::Replace;
 pub use self::restore::{FLUSH_HELD, Restore};
-pub use self::splice::{Removed, Splice};
+pub use self::splice::{Removed, Replacement, Splice};
 pub use self::state::MemoryState;
 pub use self::unused::{
     ExpiredMemories, RemoveUnused, RemovedUnused, UnusedMemory, UnusedPage, UnusedQuery,
@@ -51,7 +51,9 @@ use crate::health::ServerHealth;
 pub use crate::key::KeyPrefix;
 use crate::key::MemoryKey;
 use crate::lease::{LeaseDomain, LeaseProof};
-pub use crate::receipt::{FlushReceipt, KEPT_RECEIPTS, SequenceSet, Shortfall, SummaryRecord};
+pub use crate::receipt::{
+    FlushReceipt, KEPT_RECEIPTS, ReplacedRecord, SequenceSet, Shortfall, SummaryRecord,
+};
 pub use crate::stored::{MessageId, MessageMeta, NewMessage};
 use crate::stored::{Sequence, StoredMessage};
 pub use crate::write::{KEPT_SESSIONS, SESSION_LIFETIME, SESSION_RETENTION, WriteId, WriterId};

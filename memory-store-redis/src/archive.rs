@@ -31,6 +31,8 @@ pub(crate) fn refusal(reason: &str) -> Result<RestoreRefusal, LinkError> {
         "C" => RestoreRefusal::Cleared,
         "R" => RestoreRefusal::SummaryRemoved,
         "P" => RestoreRefusal::SummaryReplaced,
+        "M" => RestoreRefusal::ReplacementRemoved,
+        "Q" => RestoreRefusal::ReplacementReplaced,
         _ => return Err(LinkError::odd_answer()),
     })
 }
@@ -48,7 +50,7 @@ fn removal(stored: &[u8]) -> Option<ArchivedRemoval> {
         _ => return None,
     };
     let time = |micros: &str| Timestamp::from_microsecond(micros.parse().ok()?).ok();
-    decode::read_array_len(&mut rest).ok()?;
+    let elements = decode::read_array_len(&mut rest).ok()?.checked_sub(KEPT)?;
     let number = decode::read_int(&mut rest).ok()?;
     let removed_at = time(text(&mut rest)?)?;
     let mut removal = ArchivedRemoval::new(number, cause, removed_at, &Retention::forever());
@@ -68,11 +70,36 @@ fn removal(stored: &[u8]) -> Option<ArchivedRemoval> {
         "" => None,
         receipt => Some(serde_json::from_str(receipt).ok()?),
     };
+    for _ in 0..elements / 3 {
+        text(&mut rest)?;
+        decode::read_int::<u64, _>(&mut rest).ok()?;
+        decode::read_int::<u64, _>(&mut rest).ok()?;
+    }
+    match elements % 3 {
+        0 => {}
+        1 => add_replaced(&mut removal.places, text(&mut rest)?)?,
+        _ => return None,
+    }
     Some(removal)
+}
+
+/// The elements of a removal before its classes, as `scripts/archive.lua` lists them.
+const KEPT: u32 = 14;
+
+/// Adds the places of replaced messages, each followed by the id of the new message.
+fn add_replaced(places: &mut SequenceSet, replaced: &str) -> Option<()> {
+    let replaced = replaced.split(' ').step_by(2).map(|place| place.parse().ok());
+    let replaced: SequenceSet =
+        replaced.map(|place| place.map(Sequence::new)).collect::<Option<_>>()?;
+    *places = places.union(&replaced);
+    Some(())
 }
 
 /// Places from pairs `first last first last ...`.
 fn places(pairs: &str) -> Option<SequenceSet> {
+    if pairs.is_empty() {
+        return Some(SequenceSet::default());
+    }
     let numbers: Option<Vec<u64>> = pairs.split(' ').map(|number| number.parse().ok()).collect();
     let numbers = numbers?;
     let (pairs, []) = numbers.as_chunks::<2>() else { return None };

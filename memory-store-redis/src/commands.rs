@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use memory_core::lease::{FencingToken, LeaseProof};
 use memory_core::store::{
-    Access, Applied, Clear, Counters, Generation, Head, NewMessage, Removed, Replace, Splice,
-    StoreError, StoreErrorKind, StoreOperation, WriteId,
+    Access, Applied, Clear, Counters, Generation, Head, NewMessage, Removed, Replace, Replacement,
+    Splice, StoreError, StoreErrorKind, StoreOperation, WriteId,
 };
 use memory_core::{MemoryKey, Sequence};
 use memory_redis_link::{LinkError, Reply, Script, Shown, WriteOutcome};
@@ -49,6 +49,7 @@ impl Answer {
             "O" => StoreErrorKind::WriterForgotten { newest_millis: reply.number()? },
             "C" => StoreErrorKind::Conflict,
             "N" => StoreErrorKind::NotRestorable(archive::refusal(&reply.text()?)?),
+            "S" => Replace::same_id(),
             "T" => Replace::other_link(Sequence::new(reply.number()?)),
             "I" => {
                 let place: u64 = reply.number()?;
@@ -131,9 +132,14 @@ impl RedisStore {
             return Err(invalid("a summary needs the places that it replaces"));
         }
         splice.check_receipt().map_err(refuse)?;
+        splice.check_replaced().map_err(refuse)?;
         let changes = changes(splice).ok_or_else(|| invalid("a place is removed twice"))?;
         if let Some(change) = changes.iter().find(|change| change.last >= MOST_PLACES) {
             return Err(invalid(&format!("there is no message at place {}", change.last)));
+        }
+        let mut places = splice.replaced.iter().map(|one| one.sequence.number());
+        if let Some(place) = places.find(|place| *place >= MOST_PLACES) {
+            return Err(invalid(&format!("there is no message at place {place}")));
         }
         let receipt = splice
             .receipt
@@ -165,10 +171,10 @@ impl RedisStore {
         );
         call.arg(receipt.unwrap_or_default());
         call.arg(splice.next_flush_at.map(|mark| mark.to_string()).unwrap_or_default());
-        call.arg(match (splice.withdrawn.is_empty(), splice.closed.is_empty()) {
+        call.arg(match (splice.withdrawn.is_empty(), splice.frees()) {
             (false, _) => "w",
-            (true, false) => "1",
-            (true, true) => "0",
+            (true, true) => "1",
+            (true, false) => "0",
         });
         match &splice.summary {
             Some(new) => summary(&mut call, new).map_err(refuse)?,
@@ -178,7 +184,10 @@ impl RedisStore {
         }
         call.arg(archive::settings(splice.archive));
         let weighed = self.weigh(key, splice.generation, &changes, splice.removed.as_ref()).await?;
-        call.arg(changes.len());
+        call.arg(changes.len()).arg(splice.replaced.len());
+        for Replacement { sequence, message } in &splice.replaced {
+            call.arg(sequence.number()).arg(Shown(Encoded::new(message).map_err(refuse)?));
+        }
         for Change { kind, first, last } in &changes {
             let kind = match (kind, &weighed) {
                 ('s', Some(_)) => 'S',

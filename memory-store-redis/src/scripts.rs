@@ -34,6 +34,9 @@ const MEMORY: &str = concat!(
 /// The functions of scripts that use the archive.
 const ARCHIVE: &str = include_str!("scripts/archive.lua");
 
+/// The parts of a stored message, for scripts that replace some.
+const DESCRIBED: &str = include_str!("scripts/described.lua");
+
 /// The newest message, for scripts that handle unused memories.
 const NEWEST: &str = include_str!("scripts/newest.lua");
 
@@ -97,6 +100,7 @@ pub(crate) static REPLACE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&[
         LEASE_LUA,
         MEMORY,
+        DESCRIBED,
         include_str!("scripts/replace.lua"),
         "if marks then\n",
         "local call, time, most = redis.call, now(), 1\n",
@@ -113,6 +117,7 @@ pub(crate) static RESTORE: LazyLock<Script> = LazyLock::new(|| {
         LEASE_LUA,
         MEMORY,
         ARCHIVE,
+        DESCRIBED,
         include_str!("scripts/restore.lua"),
         "if marks then\n",
         "local call, time, most = redis.call, now(), 1\n",
@@ -142,14 +147,14 @@ pub(crate) static CLEAR: LazyLock<Script> = LazyLock::new(|| {
 
 /// A script that writes: its body, and the reply after the announcement to watchers.
 macro_rules! write_script {
-    ($name:ident, $file:literal, $reply:literal $(, $more:ident)?) => {
+    ($name:ident, $file:literal, $reply:literal $(, $more:ident)*) => {
         pub(crate) static $name: LazyLock<Script> = LazyLock::new(|| {
             let body = include_str!(concat!("scripts/", $file));
-            Script::new(&[LEASE_LUA, MEMORY, $($more,)? body, PUBLISH, $reply])
+            Script::new(&[LEASE_LUA, MEMORY, $($more,)* body, PUBLISH, $reply])
         });
     };
 }
-write_script!(SPLICE, "splice.lua", "return {'A', set[#set], more}\n", ARCHIVE);
+write_script!(SPLICE, "splice.lua", "return {'A', set[#set], more}\n", ARCHIVE, DESCRIBED);
 write_script!(CLAIM, "claim.lua", "return {'A'}\n");
 write_script!(REMOVE, "remove.lua", "return {'A', head.messages}\n", NEWEST);
 

@@ -8,7 +8,7 @@ use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Counters, Cursor, Durability,
-    ExpiredMemories, FlushReceipt, Head, KnownBatch, Outline, Page, Read, RemoveUnused,
+    ExpiredMemories, FlushReceipt, Head, KnownBatch, NewMessage, Outline, Page, Read, RemoveUnused,
     RemovedUnused, Replace, Restore, Splice, StoreError, StoreErrorKind, StoreOperation,
     StoreWatch, UnusedMemory, UnusedPage, UnusedQuery,
 };
@@ -250,11 +250,13 @@ impl MemoryStore for SqliteStore {
         access: Access,
         splice: &Splice,
     ) -> Result<Counters, StoreError> {
-        let summary =
-            splice.summary.as_ref().map(|new| Encoded::new(&new.message)).transpose().map_err(
-                |kind| StoreError::new(StoreOperation::Splice, kind).not_applied().at(key),
-            )?;
-        self.writer.submit(key, SpliceRows { access, splice: splice.clone(), summary }).await
+        let refused = |kind| StoreError::new(StoreOperation::Splice, kind).not_applied().at(key);
+        let encoded = |new: &NewMessage| Encoded::new(&new.message).map_err(refused);
+        let summary = splice.summary.as_ref().map(encoded).transpose()?;
+        let replaced = splice.replaced.iter().map(|one| encoded(&one.message));
+        let replaced = replaced.collect::<Result<_, _>>()?;
+        let rows = SpliceRows { access, splice: splice.clone(), summary, replaced };
+        self.writer.submit(key, rows).await
     }
 
     async fn clear(

@@ -69,6 +69,7 @@ fn receipt(id: u128) -> FlushReceipt {
         evicted: SequenceSet::default(),
         summarized: SequenceSet::default(),
         withdrawn: SequenceSet::default(),
+        replaced: Vec::new(),
         summary: None,
         shortfall: None,
     }

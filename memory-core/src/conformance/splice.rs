@@ -51,6 +51,7 @@ pub(super) fn receipt(id: u128) -> FlushReceipt {
         evicted: SequenceSet::default(),
         summarized: places(&[2, 3]).into_iter().collect(),
         withdrawn: SequenceSet::default(),
+        replaced: Vec::new(),
         summary: None,
         shortfall: None,
     }

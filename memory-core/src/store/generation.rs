@@ -58,10 +58,13 @@ fn spread(bits: u128) -> u16 {
     u16::try_from(mixed & SPREAD).unwrap_or_default()
 }
 
-/// The spread of a flush, or of closing calls.
-pub(super) fn spread_of_splice(receipt: Option<Uuid>, closed: &[Sequence]) -> u16 {
-    let places = closed
-        .iter()
+/// The spread of a flush, or of closing calls or replacing messages at these places.
+pub(super) fn spread_of_splice(
+    receipt: Option<Uuid>,
+    places: impl IntoIterator<Item = Sequence>,
+) -> u16 {
+    let places = places
+        .into_iter()
         .fold(0_u128, |sum, place| sum.wrapping_mul(31).wrapping_add(u128::from(place.number())));
     spread(receipt.map_or(places, |id| id.as_u128()))
 }
@@ -90,11 +93,11 @@ mod tests {
 
     #[test]
     fn spread_depends_on_the_id() {
-        let flushes = (0..64).map(|id| spread_of_splice(Some(Uuid::from_u128(id)), &[]));
+        let flushes = (0..64).map(|id| spread_of_splice(Some(Uuid::from_u128(id)), []));
         assert!(flushes.collect::<HashSet<_>>().len() > 55);
         let clears = (0..64).map(|number| spread_of_write(WriterId::new(1).write(number)));
         assert!(clears.collect::<HashSet<_>>().len() > 55);
-        let closed = (1..64).map(|place| spread_of_splice(None, &[Sequence::new(place)]));
+        let closed = (1..64).map(|place| spread_of_splice(None, [Sequence::new(place)]));
         assert!(closed.collect::<HashSet<_>>().len() > 55);
     }
 }

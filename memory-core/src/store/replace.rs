@@ -37,9 +37,7 @@ impl Replace {
     /// [`StoreErrorKind::Invalid`] if the new message has the id of the one that it replaces.
     pub fn check(&self) -> Result<(), StoreErrorKind> {
         if self.message.id == self.replaced {
-            let problem =
-                "the new message has the id of the one that it replaces; give it a new id";
-            return Err(StoreErrorKind::Invalid(problem.into()));
+            return Err(Self::same_id());
         }
         Ok(())
     }
@@ -57,6 +55,13 @@ impl Replace {
             return Err(Self::other_link(self.sequence));
         }
         Ok(())
+    }
+
+    /// The error for a message with the id of the one that it replaces.
+    #[must_use]
+    pub fn same_id() -> StoreErrorKind {
+        let problem = "the new message has the id of the one that it replaces; give it a new id";
+        StoreErrorKind::Invalid(problem.into())
     }
 
     /// The error for a message whose calls or results differ from those of the message that it replaces. Replacing it

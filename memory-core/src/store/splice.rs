@@ -3,7 +3,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::generation::spread_of_splice;
-use super::{Cursor, Generation, Newest, Outline, RemovalCause, Retention, StoreErrorKind};
+use super::{
+    Cursor, Generation, Newest, Outline, RemovalCause, Replace, Retention, StoreErrorKind,
+};
 use crate::counters::Tally;
 use crate::lease::LeaseProof;
 use crate::priority::Class;
@@ -28,6 +30,11 @@ pub struct Splice {
     /// appended since the snapshot, and the mark of the last flush is removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub withdrawn: Vec<Sequence>,
+    /// Messages that are replaced in their places, ascending, as by [`MemoryStore::replace`](crate::MemoryStore::replace):
+    /// the place, whether its call is closed, and the lifetime counts stay. A place is neither removed nor closed by the same
+    /// splice. If there are any, the mark of the last flush is removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaced: Vec<Replacement>,
     /// The summary, stored at the first of the summarized places.
     pub summary: Option<NewMessage>,
     /// The places of messages whose open calls are abandoned, ascending. If there are any, the mark of the last flush
@@ -46,10 +53,36 @@ pub struct Splice {
     /// `None`, and the store looks them up.
     #[serde(default)]
     pub removed: Option<Removed>,
-    /// Keeps the removed messages in the archive; `None` keeps nothing. The [receipt](Self::receipt), by which they
-    /// can be restored, must then name the removed places and the summary. Without a receipt they can only be read.
+    /// Keeps the removed messages and the originals of replaced ones in the archive; `None` keeps nothing. The
+    /// [receipt](Self::receipt), by which they can be restored, must then name the removed and replaced places and the
+    /// summary. Without a receipt they can only be read.
     #[serde(default)]
     pub archive: Option<Retention>,
+}
+
+/// A message that takes the place of another one in a [`Splice`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Replacement {
+    /// The place of the message that is replaced.
+    pub sequence: Sequence,
+    /// The new message. It needs a new id, and makes and answers the same calls.
+    pub message: NewMessage,
+}
+
+impl Replacement {
+    /// Validates the replacement against the stored message, within the store's atomic step.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Invalid`] if both have one id, or make or answer different calls.
+    pub fn check_against(&self, found: &MessageMeta) -> Result<(), StoreErrorKind> {
+        if self.message.id == found.id {
+            return Err(Replace::same_id());
+        }
+        if found.link != self.message.message.tool_link() {
+            return Err(Replace::other_link(self.sequence));
+        }
+        Ok(())
+    }
 }
 
 /// The tallies of the messages that a [`Splice`] removes.
@@ -105,6 +138,7 @@ impl Splice {
             summarized: Vec::new(),
             evicted: Vec::new(),
             withdrawn: Vec::new(),
+            replaced: Vec::new(),
             summary: None,
             closed: Vec::new(),
             receipt: None,
@@ -134,23 +168,49 @@ impl Splice {
         self.summarized.iter().chain(&self.evicted).chain(&self.withdrawn).copied()
     }
 
-    /// Whether it removes or closes a message, and so changes the generation.
+    /// Whether it removes, replaces or closes a message, and so changes the generation.
     #[must_use]
     pub fn changes(&self) -> bool {
-        !self.closed.is_empty() || self.removed_places().next().is_some()
+        !(self.closed.is_empty() && self.replaced.is_empty())
+            || self.removed_places().next().is_some()
     }
 
-    /// Why it removes messages.
+    /// Whether it removes the mark of the last flush, because another flush can free messages that this one had to
+    /// keep.
+    #[must_use]
+    pub const fn frees(&self) -> bool {
+        !(self.closed.is_empty() && self.withdrawn.is_empty() && self.replaced.is_empty())
+    }
+
+    /// Why it removes or replaces messages.
     #[must_use]
     pub const fn cause(&self) -> RemovalCause {
-        if self.summarized.is_empty() && self.evicted.is_empty() {
+        if self.summarized.is_empty() && self.evicted.is_empty() && self.replaced.is_empty() {
             RemovalCause::Withdrawal
         } else {
             RemovalCause::Flush
         }
     }
 
-    /// Whether the receipt of a splice with an archive names what the splice removes and writes, so that it can be
+    /// Validates the replaced places without looking at stored messages.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Invalid`] if they do not ascend, or one of them is also removed or closed.
+    pub fn check_replaced(&self) -> Result<(), StoreErrorKind> {
+        let invalid = |problem: &str| Err(StoreErrorKind::Invalid(problem.into()));
+        if !self.replaced.is_sorted_by(|a, b| a.sequence < b.sequence) {
+            return invalid("the replaced places of a splice must ascend");
+        }
+        let is_replaced = |place: &Sequence| {
+            self.replaced.binary_search_by_key(place, |one| one.sequence).is_ok()
+        };
+        if self.removed_places().chain(self.closed.iter().copied()).any(|one| is_replaced(&one)) {
+            return invalid("a place is replaced, and removed or closed; name it once");
+        }
+        Ok(())
+    }
+
+    /// Whether the receipt of a splice with an archive names what the splice removes, replaces and writes, so that it can be
     /// undone.
     ///
     /// # Errors
@@ -163,15 +223,16 @@ impl Splice {
         let named = receipt.summary.as_ref().map(|summary| (summary.id, summary.sequence));
         let place = self.summarized.first().copied();
         let written = self.summary.as_ref().zip(place).map(|(summary, place)| (summary.id, place));
+        let replaced = self.replaced.iter().map(|one| (one.sequence, one.message.id));
         let is_complete = receipt.summarized == set(&self.summarized)
             && receipt.evicted == set(&self.evicted)
             && receipt.withdrawn == set(&self.withdrawn)
+            && receipt.replaced.iter().map(|one| (one.sequence, one.id)).eq(replaced)
             && named == written;
         if is_complete {
             return Ok(());
         }
-        let problem =
-            "the receipt of a splice with an archive must name the removed places and the summary";
+        let problem = "the receipt of a splice with an archive must name the removed and replaced places and the summary";
         Err(StoreErrorKind::Invalid(problem.into()))
     }
 
@@ -189,7 +250,9 @@ impl Splice {
     /// The distance beyond the next generation, as used by [`Generation::after`].
     #[must_use]
     pub fn spread(&self) -> u16 {
-        spread_of_splice(self.receipt.as_ref().map(|receipt| receipt.id), &self.closed)
+        let replaced = self.replaced.iter().map(|one| one.sequence);
+        let places = self.closed.iter().copied().chain(replaced);
+        spread_of_splice(self.receipt.as_ref().map(|receipt| receipt.id), places)
     }
 }
 

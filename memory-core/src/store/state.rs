@@ -2,6 +2,7 @@
 
 mod archive;
 mod read;
+mod splice;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
@@ -15,8 +16,8 @@ use super::{
 };
 use crate::counters::Counters;
 use crate::lease::{FencingToken, LeaseProof};
-use crate::receipt::{FlushReceipt, KEPT_RECEIPTS};
-use crate::stored::{MessageMeta, Sequence, StoredMessage};
+use crate::receipt::FlushReceipt;
+use crate::stored::{Sequence, StoredMessage};
 use crate::write::{KEPT_SESSIONS, SESSION_RETENTION, WriteId, WriterId};
 
 /// One memory, with every rule of [`MemoryStore`](crate::MemoryStore) that does not depend on the storage medium:
@@ -72,9 +73,6 @@ pub struct MemoryState {
     receipts: VecDeque<FlushReceipt>,
     archive: Archive,
 }
-
-/// Counts a removed message.
-type Count = fn(&mut Counters, &MessageMeta);
 
 /// How many old writers are pruned with one append.
 const PRUNED_AT_ONCE: usize = 32;
@@ -145,15 +143,9 @@ impl MemoryState {
             if memory.earlier(replace.write)?.is_none() {
                 let mut fence = memory.head.fence;
                 raise_fence(&mut fence, access.lease)?;
-                let Some(found) = memory.messages.get_mut(&replace.sequence) else {
-                    return Err(StoreErrorKind::Conflict);
-                };
-                replace.check_against(Some(&found.meta))?;
                 let Replace { write, sequence, message, .. } = replace;
-                memory.head.counters.replace(&found.meta, message);
-                let MessageMeta { closed, summary, .. } = found.meta;
-                *found = message.clone().stored_at(*sequence);
-                (found.meta.closed, found.meta.summary) = (closed, summary);
+                replace.check_against(memory.messages.get(sequence).map(|found| &found.meta))?;
+                memory.replace_at(*sequence, message);
                 memory.wrote(*write, None, now, PRUNED_AT_ONCE);
                 memory.head.fence = fence;
                 memory.head.forget_flush_mark();
@@ -163,101 +155,6 @@ impl MemoryState {
             }
             Ok(memory.head.counters.clone())
         })
-    }
-
-    /// [`MemoryStore::splice`](crate::MemoryStore::splice) at this time.
-    ///
-    /// # Errors
-    /// [`StoreErrorKind::Conflict`], [`StoreErrorKind::Fenced`], and [`StoreErrorKind::Invalid`] for places that do
-    /// not exist or are named twice, and for a [receipt](Splice::check_receipt) that an archive cannot use.
-    pub fn splice(
-        &mut self,
-        access: Access,
-        splice: &Splice,
-        now: Timestamp,
-    ) -> Result<Counters, StoreErrorKind> {
-        self.change(now, |memory| memory.splice_alive(access, splice, now))
-    }
-
-    fn splice_alive(
-        &mut self,
-        access: Access,
-        splice: &Splice,
-        now: Timestamp,
-    ) -> Result<Counters, StoreErrorKind> {
-        if self.was_spliced(splice) {
-            return Ok(self.head.counters.clone());
-        }
-        let (mut fence, mut flush_fence) = (self.head.fence, self.head.flush_fence);
-        raise_fence(&mut flush_fence, splice.flusher)?;
-        raise_fence(&mut fence, access.lease)?;
-        if !self.holds(splice.cursor()) || !splice.withdrawn.is_empty() && self.has_newer(splice) {
-            return Err(StoreErrorKind::Conflict);
-        }
-        self.check_places(splice)?;
-        splice.check_receipt()?;
-        let metas =
-            || self.messages.values().map(|message| message.meta.clone()).collect::<Vec<_>>();
-        if splice.removed.is_some() && splice.removed != splice.clone().weighed(&metas()).removed {
-            let problem = "the tallies of `Splice::removed` differ from those of the removed messages; compute them with `Splice::weighed`";
-            return Err(StoreErrorKind::Invalid(problem.into()));
-        }
-
-        (self.head.fence, self.head.flush_fence) = (fence, flush_fence);
-        let place = splice.summarized.first().copied();
-        let changes = splice.changes();
-        if !(splice.closed.is_empty() && splice.withdrawn.is_empty()) {
-            self.head.forget_flush_mark();
-        }
-        // Before the removals: a message may be closed and removed at once.
-        for sequence in &splice.closed {
-            if let Some(message) = self.messages.get_mut(sequence) {
-                message.meta.closed = true;
-            } else {
-                debug_assert!(false, "the checked place {sequence} has no message to close");
-            }
-        }
-        let count: [(&[Sequence], Count); 3] = [
-            (&splice.summarized, Counters::summarize),
-            (&splice.evicted, Counters::evict),
-            (&splice.withdrawn, Counters::withdraw),
-        ];
-        let mut removed = Vec::new();
-        for (places, count) in count {
-            for sequence in places {
-                if let Some(message) = self.messages.remove(sequence) {
-                    count(&mut self.head.counters, &message.meta);
-                    removed.push(message);
-                } else {
-                    debug_assert!(false, "the checked place {sequence} has no message to remove");
-                }
-            }
-        }
-        if let (Some(summary), Some(place)) = (&splice.summary, place) {
-            self.head.counters.insert_summary(summary);
-            let mut stored = summary.clone().stored_at(place);
-            stored.meta.summary = true;
-            self.messages.insert(place, stored);
-        }
-        if let Some(receipt) = &splice.receipt {
-            self.receipts.push_front(receipt.clone());
-            self.receipts.truncate(KEPT_RECEIPTS);
-            self.head.next_flush_at = splice.next_flush_at;
-        }
-        if changes {
-            self.head.generation = self.head.generation.after(micros(now), splice.spread());
-        }
-        self.head.version += 1;
-        if let Some(retention) = splice.archive {
-            let removal = Removal {
-                cause: splice.cause(),
-                receipt: splice.receipt.clone(),
-                messages: removed,
-                retention,
-            };
-            self.archive.add(removal, self.head.version, now);
-        }
-        Ok(self.head.counters.clone())
     }
 
     /// [`MemoryStore::clear`](crate::MemoryStore::clear) at this time.
@@ -445,29 +342,6 @@ impl MemoryState {
     fn was_spliced(&self, splice: &Splice) -> bool {
         let newest = self.receipts.front().map(|receipt| receipt.id);
         splice.receipt.as_ref().is_some_and(|receipt| Some(receipt.id) == newest)
-    }
-
-    /// Every place must exist and be named only once.
-    fn check_places(&self, splice: &Splice) -> Result<(), StoreErrorKind> {
-        if splice.summary.is_some() && splice.summarized.is_empty() {
-            return Err(StoreErrorKind::Invalid(
-                "a summary needs the places that it replaces".into(),
-            ));
-        }
-        let mut removed: Vec<_> = splice.removed_places().collect();
-        removed.sort_unstable();
-        let twice = removed.windows(2).any(|pair| pair.first() == pair.last());
-        let unknown = removed
-            .iter()
-            .chain(&splice.closed)
-            .find(|sequence| !self.messages.contains_key(sequence));
-        match (unknown, twice) {
-            (Some(sequence), _) => {
-                Err(StoreErrorKind::Invalid(format!("there is no message at place {sequence}")))
-            }
-            (None, true) => Err(StoreErrorKind::Invalid("a place is removed twice".into())),
-            (None, false) => Ok(()),
-        }
     }
 }
 

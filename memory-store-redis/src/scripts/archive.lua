@@ -7,12 +7,14 @@
 --   a<n>     a removal: its cause (f flush, c clear, w withdrawal), the time in microseconds until which it is kept or
 --            nothing, a space, then the fields of `KEPT` and its classes, as a packed array
 --   o<n>     the message whose place was taken by the summary of this removal
+--   o<n>.<place>  the original of a message that this removal replaced in its place
 --   u<id>    the removals with this receipt, ascending: almost always one
 local EXACT, READ_BYTES = 1000, 1048576
 -- How many removals a write looks at to find those whose time has passed, and how many a script deletes.
 local LOOKED_AT = 16
 -- How many removals a write drops, because each must be read: more only where the bound of the bytes was lowered.
 local DROPPED_AT_ONCE = 1000
+-- After the classes follow, if messages were replaced, the place of each and the id of the new message, as a text.
 -- `number` is the version of the memory after the removal, and its number for readers. `taken` is the place that the
 -- summary took, or 0.
 local KEPT = {
@@ -55,6 +57,24 @@ local function kept_cause(stored)
   return cause and (keep_until == '' or tonumber(keep_until) > now()) and cause or nil
 end
 
+-- The field of the original of a replaced message.
+local function original_at(index, place)
+  return 'o' .. text_of(index) .. '.' .. text_of(place)
+end
+
+-- The places and ids of replaced messages, ascending; nil if the text is damaged.
+local function replaced_in(text, last)
+  local replaced, before = {}, 0
+  for place, id in string.gmatch(text, '(%d+) (%x+)') do
+    place = tonumber(place)
+    if place <= before or place > last then
+      return nil
+    end
+    replaced[#replaced + 1], before = {place = place, id = id}, place
+  end
+  return replaced
+end
+
 -- A removal, unpacked; nil if there is none or it is damaged.
 local function removal_of(head, stored)
   local at = string.match(stored or '', '^%a%d* ()')
@@ -62,10 +82,18 @@ local function removal_of(head, stored)
     return nil
   end
   local ok, array = pcall(cmsgpack.unpack, string.sub(stored, at))
-  if not ok or type(array) ~= 'table' or #array < #KEPT or (#array - #KEPT) % 3 ~= 0 then
+  local more = ok and type(array) == 'table' and (#array - #KEPT) % 3
+  if not more or #array < #KEPT or more == 2 then
     return nil
   end
-  local removal = {classes = {}}
+  local removal = {classes = {}, replaced = {}}
+  if more == 1 then
+    local text = table.remove(array)
+    removal.replaced = type(text) == 'string' and replaced_in(text, head.last)
+    if not removal.replaced then
+      return nil
+    end
+  end
   for n, name in ipairs(KEPT) do
     if type(array[n]) ~= (TEXTS[name] and 'string' or 'number') then
       return nil
@@ -79,7 +107,8 @@ local function removal_of(head, stored)
     removal.classes[array[n]] = {array[n + 1], array[n + 2]}
   end
   removal.ranges = numbers_of(removal.places)
-  return places_in(removal.ranges, head.last, true) == removal.messages and removal or nil
+  local places = places_in(removal.ranges, head.last, true)
+  return places and places + #removal.replaced == removal.messages and removal or nil
 end
 
 local function stored_removal(cause, keep_until, removal)
@@ -91,6 +120,11 @@ local function stored_removal(cause, keep_until, removal)
     local n = #array
     array[n + 1], array[n + 2], array[n + 3] = class, tally[1], tally[2]
   end
+  local replaced = {}
+  for n, one in ipairs(removal.replaced) do
+    replaced[n] = text_of(one.place) .. ' ' .. one.id
+  end
+  array[#array + 1] = #replaced > 0 and table.concat(replaced, ' ') or nil
   return cause .. keep_until .. ' ' .. cmsgpack.pack(array)
 end
 
@@ -121,6 +155,41 @@ local function append_without(others, ranges, place)
     add_places(others, first, last)
   end
   return others
+end
+
+-- The places of replaced messages, as pairs.
+local function places_of(replaced)
+  local places = {}
+  for _, one in ipairs(replaced) do
+    add_places(places, one.place, one.place)
+  end
+  return places
+end
+
+-- The places of two lists of pairs that ascend and have no place in common.
+local function merged(ranges, others)
+  local all, one, other = {}, 1, 1
+  while ranges[one] or others[other] do
+    if others[other] and not (ranges[one] and ranges[one] < others[other]) then
+      add_places(all, others[other], others[other + 1])
+      other = other + 2
+    else
+      add_places(all, ranges[one], ranges[one + 1])
+      one = one + 2
+    end
+  end
+  return all
+end
+
+-- Whether a removal has the message, or the original of the message, of a place.
+local function has_place(removal, place)
+  return lies_in(removal.ranges, place) or lies_in(places_of(removal.replaced), place)
+end
+
+-- The bytes of the text of a message.
+local function text_bytes(message)
+  local length = string.match(message, '^%d+') or ''
+  return math.max(#message - #length - 1 - (tonumber(length) or -1), 0)
 end
 
 -- The bytes of the texts of the messages at these places: exact for at most 1,000 messages and 1 MiB, because more
@@ -168,7 +237,10 @@ local function delete_removal(head, index, stored, gone)
       fields[3] = named
     end
   end
-  redis.call('HDEL', key, unpack(fields))
+  for _, one in ipairs(removal and removal.replaced or {}) do
+    fields[#fields + 1] = original_at(index, one.place)
+  end
+  in_chunks('HDEL', fields)
   if removal then
     append_without(gone, removal.ranges, removal.taken)
   end
@@ -205,13 +277,18 @@ local function drop_old(head, archive, most_bytes, gone)
   end
 end
 
--- Keeps a removal by these settings, `microseconds bytes`, as the newest of the archive, and drops old ones.
--- Returns its index, or nil if it is not kept. Its fields are added to `set`.
+-- Keeps a removal by these settings, `microseconds bytes`, as the newest of the archive, and drops old ones. Its
+-- replaced messages come with their originals. Returns its index, or nil if it is not kept. Its fields are added to
+-- `set`.
 local function keep(head, archive, settings, cause, removal, set, gone)
   local time, most_bytes = string.match(settings, '^(%d*) (%d+)$')
   most_bytes = tonumber(most_bytes)
   removal.number, removal.removed_at = head.version + 1, text_of(now())
-  removal.bytes, removal.places = bytes_of(removal.ranges, removal.messages), table.concat(removal.ranges, ' ')
+  local removed = removal.messages - #removal.replaced
+  removal.bytes, removal.places = bytes_of(removal.ranges, removed), table.concat(removal.ranges, ' ')
+  for _, one in ipairs(removal.replaced) do
+    removal.bytes = removal.bytes + text_bytes(one.original)
+  end
   local is_over = time ~= '' and tonumber(time) == 0
   drop_old(head, archive, most_bytes - (is_over and 0 or removal.bytes), gone)
   if is_over or removal.bytes > most_bytes then
@@ -220,6 +297,9 @@ local function keep(head, archive, settings, cause, removal, set, gone)
   end
   local index = archive.following
   archive.following, archive.bytes = index + 1, archive.bytes + removal.bytes
+  for _, one in ipairs(removal.replaced) do
+    set[#set + 1], set[#set + 2] = original_at(index, one.place), one.original
+  end
   set[#set + 1] = 'a' .. text_of(index)
   set[#set + 1] = stored_removal(cause, time ~= '' and text_of(now() + tonumber(time)) or '', removal)
   if removal.receipt_id ~= '' then

@@ -12,6 +12,11 @@ if not removal or removal.number ~= number then
   return {head and head.generation or '0', 0}
 end
 local original = redis.call('HGET', key, 'o' .. text_of(index))
+local originals = {}
+for _, one in ipairs(removal.replaced) do
+  originals[one.place] = original_at(index, one.place)
+end
+local ranges = merged(removal.ranges, places_of(removal.replaced))
 local after, limit, enough = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local answer, bytes, read, fields, places = {head.generation, 0}, 0, 0, {}, {}
 local function take()
@@ -25,8 +30,8 @@ local function take()
   read = read + #fields
   fields, places = {}, {}
 end
-for pair = 1, #removal.ranges, 2 do
-  for place = math.max(removal.ranges[pair], after + 1), removal.ranges[pair + 1] do
+for pair = 1, #ranges, 2 do
+  for place = math.max(ranges[pair], after + 1), ranges[pair + 1] do
     if #fields == FEW then
       take()
     end
@@ -34,7 +39,7 @@ for pair = 1, #removal.ranges, 2 do
       answer[2] = 1
       break
     end
-    fields[#fields + 1] = 'm' .. text_of(place)
+    fields[#fields + 1] = originals[place] or 'm' .. text_of(place)
     places[#places + 1] = place
   end
   if answer[2] == 1 then

@@ -37,7 +37,7 @@ elseif not begins then
     head.form, archive = FORM, archive or new_archive()
     keep(head, archive, ARGV[9], 'c', {
       ranges = ranges, messages = head.messages, tokens = head.tokens, taken = 0, summary = '', summaries = 0,
-      summarised = 0, evicted = 0, withdrawn = 0, receipt_id = '', receipt = '', classes = {},
+      summarised = 0, evicted = 0, withdrawn = 0, receipt_id = '', receipt = '', classes = {}, replaced = {},
     }, set, gone)
   elseif sound then
     for _, place in ipairs(ranges) do
@@ -49,7 +49,7 @@ elseif not begins then
   end
   -- Damaged data can still be cleared, with its archive.
   for _, field in ipairs(sound and {} or redis.call('HKEYS', key)) do
-    if string.match(field, '^[mao]%d+$') or string.match(field, '^u%x+$') or field == 'z' then
+    if string.match(field, '^[mao]%d+$') or string.match(field, '^o%d+%.%d+$') or string.match(field, '^u%x+$') or field == 'z' then
       fields[#fields + 1] = field
     end
   end

@@ -25,19 +25,8 @@ if begins or not is_there(head, ranges_of(head, stored[3]), tonumber(place), ARG
   return {'C'}
 end
 
--- The text before the flags, the flags, the tokens, the class, the link, and the text after the flags.
-local function described(message)
-  local before, flags, tokens, length, at =
-    string.match(message, '^(%d+ )(%d) (%d+) %x+ %-?%d+ (%d+) ()')
-  if not before then
-    return error('CORRUPT ' .. key .. ' holds a message at place ' .. place .. ' that is not ours')
-  end
-  local last = #before + tonumber(before)
-  return before, flags, tonumber(tokens), string.sub(message, at, at + length - 1),
-    string.sub(message, at + length, last), string.sub(message, #before + 2)
-end
-local _, flags, old_tokens, old_class, old_link = described(stored[4])
-local before, _, tokens, class, link, behind = described(new)
+local _, flags, old_tokens, old_class, old_link = described(stored[4], place)
+local before, _, tokens, class, link, _, behind = described(new, place)
 if link ~= old_link then
   return {'T', place}
 end

@@ -1,7 +1,7 @@
 -- KEYS: memory, lease, fences. ARGV 4...: owner, token, writer, number, spread of the generation, the id of the
 -- receipt, and the mark of the next flush. Returns {'A', head, 0}, {'D', head, 0}, {'N', reason}, where the reason is A if the
--- removal is not in the archive, C if the memory was cleared since, R or P if its summary was removed or replaced;
--- or a refusal.
+-- removal is not in the archive, C if the memory was cleared since, R or P if its summary was removed or replaced, M or
+-- Q if the same holds for a message that it replaced; or a refusal.
 local owner, token, writer, number = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local stored = redis.call('HMGET', key, 'h', 'w' .. writer, 'i', 'v', 'z', 'u' .. ARGV[9])
 local watched = stored[4]
@@ -59,20 +59,68 @@ if not removal or removal.taken > 0 and not original then
 end
 
 local ranges, set, taken = ranges_of(head, stored[3]), {}, text_of(removal.taken)
+local function is_removed(place)
+  return later(function(_, other)
+    local removed = removal_of(head, other)
+    return removed and has_place(removed, place)
+  end)
+end
+-- The messages that are in the places of originals, and the originals.
+local asked, originals = {}, {}
+for n, one in ipairs(removal.replaced) do
+  asked[n], originals[n] = 'm' .. text_of(one.place), original_at(index, one.place)
+end
+local present, archived = {}, {}
+in_chunks('HMGET', asked, function(found, from)
+  for n = 1, #found do
+    present[from + n - 1] = found[n]
+  end
+end)
+in_chunks('HMGET', originals, function(found, from)
+  for n = 1, #found do
+    archived[from + n - 1] = found[n]
+  end
+end)
+local function refuse_replaced()
+  for n, one in ipairs(removal.replaced) do
+    local there = lies_in(ranges, one.place) and present[n]
+    if not archived[n] then
+      return error('CORRUPT ' .. key .. ' holds a removal in its archive that is not ours')
+    elseif not there then
+      return 'M'
+    end
+    local _, _, _, _, _, id = described(there, one.place)
+    if id ~= one.id then
+      return is_removed(one.place) and 'M' or 'Q'
+    end
+  end
+end
 if removal.taken > 0 then
   local summary = lies_in(ranges, removal.taken) and redis.call('HGET', key, 'm' .. taken)
   local flags, tokens, id, length, from =
     string.match(summary or '', '^%d+ (%d) (%d+) (%x+) %-?%d+ (%d+) ()')
   if id ~= removal.summary then
-    local is_replaced = id and tonumber(flags) >= 2 and not later(function(_, other)
-      local removed = removal_of(head, other)
-      return removed and lies_in(removed.ranges, removal.taken)
-    end)
+    local is_replaced = id and tonumber(flags) >= 2 and not is_removed(removal.taken)
     return {'N', is_replaced and 'P' or 'R'}
   end
-  count(head, string.sub(summary, from, from + length - 1), -1, -tonumber(tokens))
+end
+local refused = refuse_replaced()
+if refused then
+  return {'N', refused}
+end
+if removal.taken > 0 then
+  local summary = redis.call('HGET', key, 'm' .. taken)
+  local _, _, tokens, class = described(summary, taken)
+  count(head, class, -1, -tokens)
   head.summaries = head.summaries - 1
   set = {'m' .. taken, original}
+end
+for n, one in ipairs(removal.replaced) do
+  local _, _, tokens, class = described(present[n], one.place)
+  count(head, class, -1, -tokens)
+  _, _, tokens, class = described(archived[n], one.place)
+  count(head, class, 1, tokens)
+  set[#set + 1], set[#set + 2] = asked[n], archived[n]
 end
 for class, tally in pairs(removal.classes) do
   count(head, class, tally[1], tally[2])
@@ -81,16 +129,7 @@ head.summaries = head.summaries + removal.summaries
 head.summarised = head.summarised - removal.summarised
 head.evicted = head.evicted - removal.evicted
 head.withdrawn = head.withdrawn - removal.withdrawn
-local all, back, one, other = {}, append_without({}, removal.ranges, removal.taken), 1, 1
-while ranges[one] or back[other] do
-  if back[other] and not (ranges[one] and ranges[one] < back[other]) then
-    add_places(all, back[other], back[other + 1])
-    other = other + 2
-  else
-    add_places(all, ranges[one], ranges[one + 1])
-    one = one + 2
-  end
-end
+local all = merged(ranges, append_without({}, removal.ranges, removal.taken))
 if places_in(all, head.last, true) ~= head.messages
   or math.min(head.summarised, head.evicted, head.withdrawn) < 0 then
   return error('CORRUPT ' .. key .. ' holds a removal in its archive that is not ours')
@@ -110,4 +149,4 @@ for _, value in ipairs({
 }) do
   set[#set + 1] = value
 end
-redis.call('HSET', key, unpack(set))
+in_chunks('HSET', set)

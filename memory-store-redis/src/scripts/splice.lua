@@ -1,13 +1,15 @@
 -- KEYS: memory, lease, fences, flush lease. ARGV 4...: owner, token, flusher's owner, flusher's token,
 -- the snapshot as `generation place id spread`, of its newest message, receipt's id or empty, receipt, mark of
--- the next flush or empty, w if messages are withdrawn, else whether open calls are given up (1 or 0; also of removed
--- messages), the summary (empty for none), its class and tokens, `microseconds bytes` of the archive (empty for none;
--- microseconds are empty for no end), the number of ranges, then of each range, in ascending order, its
--- effect (s summarized, e evicted, w withdrawn, c closed), its first and its last place; a capital letter means that
+-- the next flush or empty, w if messages are withdrawn, else whether the mark of the last flush is removed (1 or 0), the
+-- summary (empty for none), its class and tokens, `microseconds bytes` of the archive (empty for none;
+-- microseconds are empty for no end), the number of ranges, the number of replaced messages, of each of these, in
+-- ascending order, its place and the new message, whose flags are those of the old one, then of each range, in
+-- ascending order, its effect (s summarized, e evicted, w withdrawn, c closed), its first and its last place; a capital letter means that
 -- its tallies follow. With an archive, ranges of messages that are both closed and removed follow in a second order.
 -- Then of all these: the numbers of summaries, summarized, evicted and withdrawn, and of each class its name,
 -- messages and tokens. Returns {'A', head, more}, where 1 is more that is to be swept, {'D', head, more},
--- {'C'} for another snapshot, {'I', place} for a place without a message, or a refusal.
+-- {'C'} for another snapshot, {'I', place} for a place without a message, {'T', place} where the calls or results of a
+-- new message are others, {'S'} for one with the id of the old one, or a refusal.
 local generation, newest, id, spread = string.match(ARGV[8], '^(%d+) (%d+) (%x*) (%d+)$')
 local receipt = ARGV[9]
 local stored = redis.call('HMGET', key, 'h', 'i', 'g', 'm' .. newest, 'v', 'z')
@@ -36,13 +38,43 @@ if begins or generation ~= head.generation then
 end
 
 -- Everything is looked at before anything is changed.
-local ranges, pair, at = ranges_of(head, stored[2]), 1, 18
+local ranges, pair, at = ranges_of(head, stored[2]), 1, 19
 if not is_there(head, ranges, tonumber(newest), id, stored[4])
   or ARGV[12] == 'w' and (ranges[#ranges] or 0) > tonumber(newest) then
   return {'C'}
 end
 local removed, places, summary_at, sums = {}, {}, nil, no_sums()
 local archive, archives, cause = archive_of(head, stored[6]), ARGV[16] ~= '', 'w'
+local replaced, fields = {}, {}
+for n = 1, tonumber(ARGV[18]) do
+  local place = tonumber(ARGV[at])
+  if not lies_in(ranges, place) then
+    return {'I', ARGV[at]}
+  end
+  replaced[n], fields[n] = {place = place, new = ARGV[at + 1]}, 'm' .. ARGV[at]
+  at, cause = at + 2, 'f'
+end
+in_chunks('HMGET', fields, function(found, from)
+  for n = 1, #found do
+    replaced[from + n - 1].original = found[n]
+  end
+end)
+local replaced_tokens = 0
+for _, one in ipairs(replaced) do
+  if not one.original then
+    return {'I', text_of(one.place)}
+  end
+  local _, flags, old_tokens, old_class, old_link, old_id = described(one.original, one.place)
+  local before, _, tokens, class, link, id, behind = described(one.new, one.place)
+  if link ~= old_link then
+    return {'T', text_of(one.place)}
+  elseif id == old_id then
+    return {'S'}
+  end
+  one.id, one.old_tokens, one.old_class, one.tokens, one.class = id, old_tokens, old_class, tokens, class
+  one.new = before .. flags .. behind
+  replaced_tokens = replaced_tokens + old_tokens
+end
 for _ = 1, tonumber(ARGV[17]) do
   local kind, first, last = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
   at = at + 3
@@ -100,15 +132,19 @@ end
 for class, tally in pairs(sums.classes) do
   count(head, class, -tally[1], -tally[2])
 end
+for _, one in ipairs(replaced) do
+  count(head, one.old_class, -1, -one.old_tokens)
+  count(head, one.class, 1, one.tokens)
+end
 head.summaries = head.summaries - sums.summaries
 head.summarised = head.summarised + sums.summarised
 head.evicted = head.evicted + sums.evicted
 head.withdrawn = head.withdrawn + sums.withdrawn
 local set, gone, left = sums.closed, gone_of(head, stored[3]), ranges
-if archives and #places > 0 then
+if archives and #places + #replaced > 0 then
   archive = archive or new_archive()
   head.form = FORM
-  local all = {0, 0}
+  local all = {#replaced, replaced_tokens}
   for _, tally in pairs(sums.classes) do
     all = {all[1] + tally[1], all[2] + tally[2]}
   end
@@ -116,7 +152,7 @@ if archives and #places > 0 then
     ranges = places, messages = all[1], tokens = all[2], taken = summary_at or 0,
     summary = summary_at and string.match(ARGV[13], '^%d+ %d %d+ (%x+) ') or '', summaries = sums.summaries,
     summarised = sums.summarised, evicted = sums.evicted, withdrawn = sums.withdrawn, receipt_id = receipt,
-    receipt = ARGV[10], classes = sums.classes,
+    receipt = ARGV[10], classes = sums.classes, replaced = replaced,
   }, set, gone)
   if index and summary_at then
     local taken = redis.call('HGET', key, 'm' .. summary_at)
@@ -136,6 +172,9 @@ if archives and #places > 0 then
       end
     end
   end
+end
+for _, one in ipairs(replaced) do
+  set[#set + 1], set[#set + 2] = 'm' .. text_of(one.place), one.new
 end
 if summary_at then
   count(head, ARGV[14], 1, tonumber(ARGV[15]))
@@ -175,7 +214,7 @@ end
 if ARGV[12] ~= '0' then
   head.next_flush_at = head.next_flush_at == HELD and HELD
 end
-if tonumber(ARGV[17]) > 0 then
+if tonumber(ARGV[17]) + #replaced > 0 then
   head.generation = next_generation(head.generation, spread)
 end
 if receipt ~= '' then

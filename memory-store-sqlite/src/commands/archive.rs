@@ -2,9 +2,7 @@
 
 use jiff::Timestamp;
 use memory_core::Sequence;
-use memory_core::store::{
-    ArchivedRemoval, FlushReceipt, RemovalCause, Retention, SequenceSet, StoreErrorKind,
-};
+use memory_core::store::{ArchivedRemoval, FlushReceipt, RemovalCause, Retention, StoreErrorKind};
 use rusqlite::{Connection, params};
 
 use super::step::{MOST_MEMORIES, Step, no_room};
@@ -35,19 +33,23 @@ pub(crate) const fn places_of(removal: i64) -> (i64, i64) {
     (first, first | ((1 << SEQUENCE_BITS) - 1))
 }
 
-/// The ranges of these places in the table of the present messages of a memory, whose first place this is.
-pub(super) fn ranges(first_place: i64, places: &SequenceSet) -> impl Iterator<Item = (i64, i64)> {
+/// These ranges of places in the table of the present messages of a memory, whose first place this is.
+pub(super) fn ranges(
+    first_place: i64,
+    places: &[(Sequence, Sequence)],
+) -> impl Iterator<Item = (i64, i64)> {
     let key = move |place: Sequence| first_place | int(place.number());
-    places.ranges().iter().map(move |(first, last)| (key(*first), key(*last)))
+    places.iter().map(move |(first, last)| (key(*first), key(*last)))
 }
 
 impl Step<'_> {
-    /// Moves the messages in these ranges of places to the archive, and drops what exceeds its limits. Call this after
-    /// [`begin`](Self::begin).
+    /// Moves the messages in these ranges of places to the archive, copies those at the replaced places, and drops what
+    /// exceeds its limits. Call this after [`begin`](Self::begin).
     pub(super) fn archive(
         &self,
         removal: &Removal<'_>,
         ranges: impl Iterator<Item = (i64, i64)>,
+        replaced: &[i64],
     ) -> Result<(), JobError> {
         let Removal { cause, receipt, retention } = removal;
         let id: i64 = self
@@ -63,6 +65,9 @@ impl Step<'_> {
         for (from, to) in ranges {
             copy.execute(params![first, SEQUENCE_MASK, from, to])?;
             delete.execute([from, to])?;
+        }
+        for place in replaced {
+            copy.execute(params![first, SEQUENCE_MASK, place, place])?;
         }
         let number = self.loaded.row.head.version;
         let mut archived = ArchivedRemoval::new(number, *cause, self.time()?, retention);

@@ -27,7 +27,8 @@ impl Command for ClearRows {
             if let Some(retention) = self.clear.archive {
                 let removal = Removal { cause: RemovalCause::Clear, receipt: None, retention };
                 let row = &step.loaded.row;
-                step.archive(&removal, std::iter::once((row.first_place(), row.last_place())))?;
+                let all = std::iter::once((row.first_place(), row.last_place()));
+                step.archive(&removal, all, &[])?;
             } else {
                 step.remove_messages()?;
                 step.drop_archive()?;

@@ -1,6 +1,8 @@
 //! The commit of a replacement.
 
-use memory_core::store::{Access, Counters, MessageMeta, Replace, StoreErrorKind, StoreOperation};
+use memory_core::store::{
+    Access, Counters, MessageMeta, NewMessage, Replace, StoreErrorKind, StoreOperation,
+};
 use memory_core::{MemoryKey, Priority, Sequence};
 use rusqlite::{OptionalExtension, params};
 
@@ -42,16 +44,7 @@ impl Command for ReplaceRow {
 
         step.begin()?;
         let new = &replace.message;
-        step.connection.prepare_cached(UPDATE_MESSAGE)?.execute(params![
-            place,
-            new.id.uuid().into_bytes(),
-            new.tokens,
-            new.priority.map(Priority::number),
-            new.content_type.as_str(),
-            new.created_at.as_microsecond(),
-            self.encoded.link,
-            self.encoded.body,
-        ])?;
+        step.replace_row(place, new, &self.encoded)?;
         step.remember(replace.write, None)?;
         let now = step.now;
         let head = &mut step.loaded.row.head;
@@ -76,6 +69,26 @@ impl Command for ReplaceRow {
 }
 
 impl Step<'_> {
+    /// Replaces the message in the row with this key.
+    pub(super) fn replace_row(
+        &self,
+        place: i64,
+        new: &NewMessage,
+        Encoded { body, link }: &Encoded,
+    ) -> Result<(), JobError> {
+        self.connection.prepare_cached(UPDATE_MESSAGE)?.execute(params![
+            place,
+            new.id.uuid().into_bytes(),
+            new.tokens,
+            new.priority.map(Priority::number),
+            new.content_type.as_str(),
+            new.created_at.as_microsecond(),
+            link,
+            body,
+        ])?;
+        Ok(())
+    }
+
     /// The message at a place, and the key of its row; nothing if there is none.
     pub(super) fn meta(&self, sequence: Sequence) -> Result<Option<(i64, MessageMeta)>, JobError> {
         let Some(place) = self.loaded.row.place(sequence).filter(|_| self.has_rows()) else {

@@ -1,10 +1,12 @@
 //! The undoing of a removal.
 
-use memory_core::MemoryKey;
+use std::collections::BTreeMap;
+
 use memory_core::store::{
     Access, ArchivedRemoval, Counters, FLUSH_HELD, MessageMeta, Restore, RestoreRefusal,
     StoreErrorKind, StoreOperation,
 };
+use memory_core::{MemoryKey, Sequence};
 use rusqlite::{OptionalExtension, params};
 
 use super::archive::{places_of, ranges};
@@ -32,20 +34,24 @@ impl Command for RestoreRows {
             return Ok(step.head().counters.clone());
         }
         let fence = step.check_writer_lease(self.access.lease)?;
-        let Restorable { id, removal, summary, metas } = step.restorable(restore)?;
+        let Restorable { id, removal, summary, replacements, metas } = step.restorable(restore)?;
 
         step.begin()?;
         let counters = &mut step.loaded.row.head.counters;
+        let mut delete = step.connection.prepare_cached("DELETE FROM message WHERE place = ?1")?;
         if let Some((place, meta)) = summary {
             // A summary was never appended, so it is counted nowhere.
             counters.withdraw(&meta);
-            step.connection
-                .prepare_cached("DELETE FROM message WHERE place = ?1")?
-                .execute([place])?;
+            delete.execute([place])?;
         }
-        if let Some(receipt) = &removal.receipt {
-            for meta in &metas {
-                counters.restore(meta, receipt);
+        for place in replacements.values().map(|(place, _)| place) {
+            delete.execute([place])?;
+        }
+        for meta in &metas {
+            match (replacements.get(&meta.sequence), &removal.receipt) {
+                (Some((_, now)), _) => counters.put_back(now, meta),
+                (None, Some(receipt)) => counters.restore(meta, receipt),
+                (None, None) => {}
             }
         }
         let (first, last) = places_of(id);
@@ -85,6 +91,8 @@ struct Restorable {
     removal: ArchivedRemoval,
     /// The summary that is removed, and its place.
     summary: Option<(i64, MessageMeta)>,
+    /// The messages that replaced others, and their places.
+    replacements: BTreeMap<Sequence, (i64, MessageMeta)>,
     /// Its messages.
     metas: Vec<MessageMeta>,
 }
@@ -116,9 +124,16 @@ impl Step<'_> {
             Some(summary) => self.meta(summary.sequence)?,
             None => None,
         };
-        removal
-            .check_restorable(later.iter(), summary.as_ref().map(|(_, meta)| meta))
-            .map_err(refused)?;
+        let mut replacements = BTreeMap::new();
+        for one in removal.receipt.iter().flat_map(|receipt| &receipt.replaced) {
+            let found = self.meta(one.sequence)?;
+            replacements.extend(found.map(|found| (one.sequence, found)));
+        }
+        let present = |place| {
+            let summary = summary.as_ref().filter(|(_, meta)| meta.sequence == place);
+            summary.or_else(|| replacements.get(&place)).map(|(_, meta)| meta)
+        };
+        removal.check_restorable(later.iter(), present).map_err(refused)?;
         self.check_free(&removal, summary.as_ref().map(|(place, _)| *place))?;
         let (first, last) = places_of(id);
         let sql = format!("SELECT {META_COLUMNS} FROM archive WHERE place BETWEEN ?1 AND ?2");
@@ -128,7 +143,7 @@ impl Step<'_> {
         while let Some(row) = rows.next()? {
             metas.push(codec::named_meta(row)?);
         }
-        Ok(Restorable { id, removal, summary, metas })
+        Ok(Restorable { id, removal, summary, replacements, metas })
     }
 
     /// In a sound file no other message has one of these places.
@@ -136,7 +151,7 @@ impl Step<'_> {
         let mut select = self.connection.prepare_cached(
             "SELECT 1 FROM message WHERE place BETWEEN ?1 AND ?2 AND place IS NOT ?3",
         )?;
-        for (first, last) in ranges(self.loaded.row.first_place(), &removal.places) {
+        for (first, last) in ranges(self.loaded.row.first_place(), &freed(removal)) {
             if select.exists(params![first, last, summary])? {
                 return Err(JobError::Refused(StoreErrorKind::Corrupt(
                     "the place of a removed message has another message; restore a backup".into(),
@@ -145,6 +160,26 @@ impl Step<'_> {
         }
         Ok(())
     }
+}
+
+/// The ranges of the places of a removal without those of replaced messages, where other messages are.
+fn freed(removal: &ArchivedRemoval) -> Vec<(Sequence, Sequence)> {
+    let replaced = removal.receipt.iter().flat_map(|receipt| &receipt.replaced);
+    let replaced: Vec<_> = replaced.map(|one| one.sequence.number()).collect();
+    let mut freed = Vec::new();
+    for (first, last) in removal.places.ranges() {
+        let (mut from, last) = (first.number(), last.number());
+        for place in replaced.iter().copied() {
+            if !(from..=last).contains(&place) {
+                continue;
+            }
+            freed.push((from, place.saturating_sub(1)));
+            from = place.saturating_add(1);
+        }
+        freed.push((from, last));
+    }
+    let places = freed.into_iter().filter(|(first, last)| first <= last);
+    places.map(|(first, last)| (Sequence::new(first), Sequence::new(last))).collect()
 }
 
 fn decoded(body: &str) -> Result<ArchivedRemoval, JobError> {

@@ -10,7 +10,7 @@ use rusqlite::params;
 use super::archive::{Removal, ranges};
 use super::batch::Batch;
 use super::step::Step;
-use super::{Command, LIGHT_BYTES};
+use super::{Command, LIGHT_BYTES, bytes_of};
 use crate::codec::{Encoded, HeadRow, INSERT_MESSAGE, RowKind, holds, insert_message, int};
 use crate::error::JobError;
 
@@ -25,20 +25,30 @@ pub(crate) struct SpliceRows {
     pub(crate) access: Access,
     pub(crate) splice: Splice,
     pub(crate) summary: Option<Encoded>,
+    /// The replacements of the splice, in their order.
+    pub(crate) replaced: Vec<Encoded>,
 }
 
 impl SpliceRows {
     const fn places(&self) -> usize {
-        let Splice { summarized, evicted, withdrawn, closed, .. } = &self.splice;
-        summarized.len() + evicted.len() + withdrawn.len() + closed.len()
+        let Splice { summarized, evicted, withdrawn, closed, replaced, .. } = &self.splice;
+        summarized.len() + evicted.len() + withdrawn.len() + closed.len() + replaced.len()
+    }
+
+    /// The bytes of the replacements.
+    fn replaced_bytes(&self) -> usize {
+        self.replaced.iter().map(bytes_of).fold(0, usize::saturating_add)
     }
 
     /// The approximate size of the messages that move to the archive.
     fn archived_bytes(&self) -> usize {
-        let Splice { archive: Some(_), removed, .. } = &self.splice else { return 0 };
-        let tokens = removed.as_ref().map_or(0, |removed| {
-            removed.classes.values().map(|tally| tally.tokens).fold(0, u64::saturating_add)
-        });
+        let Splice { archive: Some(_), removed, receipt, .. } = &self.splice else { return 0 };
+        let removed = removed.iter().flat_map(|removed| removed.classes.values());
+        let replaced = receipt.iter().flat_map(|receipt| &receipt.replaced);
+        let tokens = removed
+            .map(|tally| tally.tokens)
+            .chain(replaced.map(|one| one.tokens_before.into()))
+            .fold(0, u64::saturating_add);
         let text = usize::try_from(tokens).unwrap_or(usize::MAX).saturating_mul(BYTES_OF_TOKEN);
         self.places().saturating_mul(BYTES_OF_ROW).saturating_add(text)
     }
@@ -73,7 +83,8 @@ impl Command for SpliceRows {
                 return Err(JobError::Refused(StoreErrorKind::Conflict));
             }
         }
-        let Planned { summarized, evicted, withdrawn, closed } = step.check_places(splice)?;
+        let Planned { summarized, evicted, withdrawn, closed, replaced } =
+            step.check_places(splice)?;
         splice.check_receipt().map_err(JobError::Refused)?;
         let body = receipt.map(serde_json::to_string).transpose().map_err(|error| {
             StoreErrorKind::Invalid(format!("the receipt cannot be written: {error}"))
@@ -98,10 +109,11 @@ impl Command for SpliceRows {
             counters.withdraw(meta);
         }
         let places: SequenceSet = splice.removed_places().collect();
-        let ranges = ranges(step.loaded.row.first_place(), &places);
+        let ranges = ranges(step.loaded.row.first_place(), places.ranges());
         if let Some(retention) = splice.archive {
             let removal = Removal { cause: splice.cause(), receipt, retention };
-            step.archive(&removal, ranges)?;
+            let replaced: Vec<_> = replaced.iter().map(|(place, _)| *place).collect();
+            step.archive(&removal, ranges, &replaced)?;
         } else {
             let mut delete = step
                 .connection
@@ -110,13 +122,19 @@ impl Command for SpliceRows {
                 delete.execute([first, last])?;
             }
         }
+        for ((one, encoded), (place, old)) in
+            splice.replaced.iter().zip(&self.replaced).zip(&replaced)
+        {
+            step.loaded.row.head.counters.replace(old, &one.message);
+            step.replace_row(*place, &one.message, encoded)?;
+        }
         if let (Some(new), Some(encoded), Some(place)) = (&splice.summary, &self.summary, first) {
             step.loaded.row.head.counters.insert_summary(new);
             let mut insert = step.connection.prepare_cached(INSERT_MESSAGE)?;
             insert_message(&mut insert, place, new, encoded, RowKind::Summary)?;
         }
         let (now, row) = (step.now, &mut step.loaded.row);
-        if !(splice.closed.is_empty() && splice.withdrawn.is_empty()) {
+        if splice.frees() {
             row.head.forget_flush_mark();
         }
         (row.head.fence, row.head.flush_fence) = (fence, flush_fence);
@@ -139,7 +157,8 @@ impl Command for SpliceRows {
     }
 
     fn bytes(&self) -> usize {
-        (64 * self.places()).saturating_add(self.archived_bytes())
+        let bytes = (64 * self.places()).saturating_add(self.archived_bytes());
+        bytes.saturating_add(self.replaced_bytes())
     }
 
     fn pages(&self) -> usize {
@@ -147,7 +166,8 @@ impl Command for SpliceRows {
     }
 
     fn is_light(&self) -> bool {
-        self.places() <= 64 && self.archived_bytes() <= LIGHT_BYTES
+        let bytes = self.archived_bytes().saturating_add(self.replaced_bytes());
+        self.places() <= 64 && bytes <= LIGHT_BYTES
     }
 }
 
@@ -164,15 +184,23 @@ impl Step<'_> {
             evicted: self.metas(&splice.evicted)?,
             withdrawn: self.metas(&splice.withdrawn)?,
             closed: self.metas(&splice.closed)?.into_iter().map(|(place, _)| place).collect(),
+            replaced: self.metas(splice.replaced.iter().map(|one| &one.sequence))?,
         };
         if removed.windows(2).any(|pair| pair.first() == pair.last()) {
             return Err(invalid("a place is removed twice"));
         }
+        splice.check_replaced().map_err(JobError::Refused)?;
+        for (one, (_, found)) in splice.replaced.iter().zip(&planned.replaced) {
+            one.check_against(found).map_err(JobError::Refused)?;
+        }
         Ok(planned)
     }
 
-    fn metas(&self, sequences: &[Sequence]) -> Result<Vec<(i64, MessageMeta)>, JobError> {
-        let mut metas = Vec::with_capacity(sequences.len());
+    fn metas<'s>(
+        &self,
+        sequences: impl IntoIterator<Item = &'s Sequence>,
+    ) -> Result<Vec<(i64, MessageMeta)>, JobError> {
+        let mut metas = Vec::new();
         for sequence in sequences {
             let Some(found) = self.meta(*sequence)? else {
                 return Err(invalid(format!("there is no message at place {sequence}")));
@@ -188,6 +216,7 @@ struct Planned {
     evicted: Vec<(i64, MessageMeta)>,
     withdrawn: Vec<(i64, MessageMeta)>,
     closed: Vec<i64>,
+    replaced: Vec<(i64, MessageMeta)>,
 }
 
 fn invalid(text: impl Into<String>) -> JobError {

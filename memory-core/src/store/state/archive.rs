@@ -117,10 +117,10 @@ impl MemoryState {
         let number = removal.number;
         let later = self.archive.kept(now).map(|kept| &kept.removal);
         let later = later.filter(|later| later.number > number);
-        let summary = removal.receipt.as_ref().and_then(|receipt| receipt.summary.as_ref());
-        let at_summary = summary.and_then(|summary| self.messages.get(&summary.sequence));
-        removal.check_restorable(later, at_summary.map(|found| &found.meta))?;
+        let present = |place| self.messages.get(&place).map(|found| &found.meta);
+        removal.check_restorable(later, present)?;
 
+        let summary = removal.receipt.as_ref().and_then(|receipt| receipt.summary.as_ref());
         let summary = summary.map(|summary| summary.sequence);
         let index = self.archive.0.partition_point(|kept| kept.removal.number < number);
         let Some(Kept { removal, messages }) = self.archive.0.remove(index) else { return Ok(()) };
@@ -129,11 +129,14 @@ impl MemoryState {
             self.head.counters.withdraw(&summary.meta);
         }
         for message in messages {
-            if let Some(receipt) = &removal.receipt {
-                self.head.counters.restore(&message.meta, receipt);
+            let place = message.meta.sequence;
+            // Only the originals of replaced messages have another one in their places.
+            match (self.messages.get(&place), &removal.receipt) {
+                (Some(now), _) => self.head.counters.put_back(&now.meta, &message.meta),
+                (None, Some(receipt)) => self.head.counters.restore(&message.meta, receipt),
+                (None, None) => {}
             }
-            let replaced = self.messages.insert(message.meta.sequence, message);
-            debug_assert!(replaced.is_none(), "the place of a removed message is not given again");
+            self.messages.insert(place, message);
         }
         Ok(())
     }

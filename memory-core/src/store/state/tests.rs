@@ -39,6 +39,7 @@ fn flush(memory: &MemoryState) -> Splice {
         evicted: SequenceSet::default(),
         withdrawn: SequenceSet::default(),
         summarized: SequenceSet::default(),
+        replaced: Vec::new(),
         summary: None,
         shortfall: None,
     };

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use memory_core::dialect::ToolCall;
-use memory_core::store::{FlushReceipt, MessageId, NewMessage, Splice, SummaryRecord};
+use memory_core::plan::ToolRef;
+use memory_core::store::{
+    FlushReceipt, MessageId, MessageMeta, NewMessage, ReplacedRecord, Splice, SummaryRecord,
+};
 use memory_core::{ContentType, Message, Priority};
 use uuid::Uuid;
 
@@ -42,6 +45,21 @@ pub(super) fn drawn(serial: u64, (size, kind): (u8, u8)) -> NewMessage {
     }
 }
 
+/// A message that makes and answers the same calls as this one.
+pub(super) fn in_place_of(meta: &MessageMeta, serial: u64, size: u8) -> NewMessage {
+    let kind = if size.is_multiple_of(2) { 3 } else { 9 };
+    let mut new = drawn(serial, (size, kind));
+    let id = |call: &ToolRef| call.id.to_string();
+    if let Some(result) = meta.link.results.first() {
+        new.message = Message::tool_result(id(result), new.message.text());
+    } else if !meta.link.calls.is_empty() {
+        let calls = meta.link.calls.iter();
+        new.message =
+            Message::calls(calls.map(|call| ToolCall::function(id(call), &*call.name, "{}")));
+    }
+    new
+}
+
 pub(super) fn receipt(id: u128, splice: &Splice) -> FlushReceipt {
     let mut receipt = FlushReceipt::new(Uuid::from_u128(id), "fifo", Timestamp::UNIX_EPOCH);
     receipt.duration = Duration::from_millis(3);
@@ -50,6 +68,11 @@ pub(super) fn receipt(id: u128, splice: &Splice) -> FlushReceipt {
     receipt.summarized = splice.summarized.iter().copied().collect();
     receipt.evicted = splice.evicted.iter().copied().collect();
     receipt.withdrawn = splice.withdrawn.iter().copied().collect();
+    let records = splice
+        .replaced
+        .iter()
+        .map(|one| ReplacedRecord::new(one.sequence, one.message.id, 9, one.message.tokens));
+    receipt.replaced = records.collect();
     receipt.summary = splice.summary.as_ref().map(|summary| {
         SummaryRecord::new(summary.id, splice.summarized[0], summary.tokens, "rules")
     });

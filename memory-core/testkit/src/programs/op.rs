@@ -32,6 +32,8 @@ pub(super) enum Op {
         summarized: Picks,
         evicted: Picks,
         closed: Picks,
+        /// The size of each new message.
+        replaced: Vec<(u8, u8)>,
         how: How,
     },
     Clear {
@@ -139,6 +141,12 @@ impl ReferenceStateMachine for Programs {
         // More writers than a memory's row keeps.
         let writer = || prop_oneof![0..3_u8, 0..40_u8];
         let picks = || prop::collection::vec(any::<u8>(), 0..4);
+        let replaced = || {
+            prop_oneof![
+                2 => Just(Vec::new()),
+                1 => prop::collection::vec((any::<u8>(), 0..40_u8), 0..4),
+            ]
+        };
         prop_oneof![
             8 => (key(), writer(), 1..9_u8, prop::collection::vec((any::<u8>(), 0..6_u8), 0..5),
                   prop::option::weighted(0.3, 1..30_u8), 0..9_u8, right())
@@ -150,9 +158,9 @@ impl ReferenceStateMachine for Programs {
                 .prop_map(|(key, pick, other, writer, number, message, by)| Op::Replace {
                     key, pick, other, writer, number, message, by,
                 }),
-            4 => (key(), picks(), picks(), picks(), how())
-                .prop_map(|(key, summarized, evicted, closed, how)| Op::Splice {
-                    key, summarized, evicted, closed, how,
+            4 => (key(), picks(), picks(), picks(), replaced(), how())
+                .prop_map(|(key, summarized, evicted, closed, replaced, how)| Op::Splice {
+                    key, summarized, evicted, closed, replaced, how,
                 }),
             1 => (key(), writer(), 1..9_u8, keep(), right())
                 .prop_map(|(key, writer, number, archive, by)| Op::Clear {

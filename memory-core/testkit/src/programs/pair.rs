@@ -1,21 +1,22 @@
 //! A store and the reference, side by side.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use memory_core::conformance::assert_counters;
 use memory_core::lease::{FencingToken, LeaseProof, OwnerId};
 use memory_core::store::{
-    Access, Append, Clear, Cursor, Generation, Head, MessageId, Outline, Read, Replace, Restore,
-    Retention, Splice, StoreError, StoreErrorKind, Version, WriteId, WriterId,
+    Access, Append, Clear, Cursor, Generation, Head, MessageId, Outline, Read, Replace,
+    Replacement, Restore, Retention, Splice, StoreError, StoreErrorKind, Version, WriteId,
+    WriterId,
 };
 use memory_core::{InMemoryStore, MemoryKey, MemoryStore, Sequence};
 use memory_lock::{Acquired, Clock, LockKey, Release};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-use super::content::{drawn, receipt};
+use super::content::{drawn, in_place_of, receipt};
 use super::op::{Keep, Op, Right};
 use super::{Opened, Place};
 
@@ -117,7 +118,7 @@ impl<'a, P: Place> Pair<'a, P> {
                     self.writes.insert((k, writer), number);
                 }
             }
-            Op::Splice { key: k, summarized, evicted, closed, how } => {
+            Op::Splice { key: k, summarized, evicted, closed, replaced, how } => {
                 let key = key(k);
                 let flush_lease = key.flush_lease_name();
                 let outline = self.outline(&key);
@@ -128,13 +129,18 @@ impl<'a, P: Place> Pair<'a, P> {
                 withdrawn.reverse();
                 summarized.retain(|place| !withdrawn.contains(place));
                 evicted.retain(|place| !summarized.contains(place) && !withdrawn.contains(place));
+                let closed = picked(&outline, &closed);
+                let others =
+                    [&summarized, &evicted, &withdrawn, &closed].map(Vec::as_slice).concat();
+                let replaced = replacements(&outline, &replaced, &others, serial);
                 let access = Access { lease: self.proof(key.lease_name(), how.by) };
                 let mut splice = Splice {
+                    replaced,
                     summary: (how.summary && !summarized.is_empty()).then(|| drawn(serial, (5, 9))),
                     summarized,
                     evicted,
                     withdrawn,
-                    closed: picked(&outline, &closed),
+                    closed,
                     archive: how.archive.map(retention),
                     next_flush_at: how.next_flush_at.map(u64::from),
                     flusher: self.proof(&flush_lease, how.flusher),
@@ -440,6 +446,23 @@ fn without_oblivion(mut head: Head) -> Head {
         head.expires_at = None;
     }
     head
+}
+
+/// New messages for places that are not among the others.
+fn replacements(
+    outline: &Outline,
+    picks: &[(u8, u8)],
+    others: &[Sequence],
+    serial: u64,
+) -> Vec<Replacement> {
+    let mut replaced = BTreeMap::new();
+    for ((pick, size), serial) in picks.iter().zip(serial + 50..) {
+        let meta = outline.metas.get(usize::from(*pick) % outline.metas.len().max(1));
+        let Some(meta) = meta.filter(|meta| !others.contains(&meta.sequence)) else { continue };
+        replaced.insert(meta.sequence, in_place_of(meta, serial, *size));
+    }
+    let new = |(sequence, message)| Replacement { sequence, message };
+    replaced.into_iter().map(new).collect()
 }
 
 fn picked(outline: &Outline, picks: &[u8]) -> Vec<Sequence> {
