@@ -1,6 +1,6 @@
 //! The settings of a flushing strategy, validated once.
 
-use crate::resource::FlushingStrategy;
+use crate::resource::{ClearToolResults, FlushingStrategy};
 
 /// The threshold at which a flush begins, and its target.
 ///
@@ -18,6 +18,9 @@ pub struct FlushSettings {
     pub summarize_oldest_percent: u8,
     /// A memory with fewer messages is not flushed while it is within the budget. Default: 10.
     pub min_messages: u64,
+    /// Clears old tool results: as the first stage of `hybrid_summary`, or as a strategy. `None` clears nothing.
+    /// Default: `None`.
+    pub clear_tool_results: Option<ClearToolResults>,
 }
 
 /// An invalid setting of a flushing strategy.
@@ -51,6 +54,7 @@ impl FlushSettings {
             summary_tokens: 0,
             summarize_oldest_percent,
             min_messages,
+            clear_tool_results: None,
         };
         settings.summary_tokens =
             Self::DEFAULT_SUMMARY_TOKENS.min(settings.target_tokens(max_tokens) / 4);
@@ -61,6 +65,12 @@ impl FlushSettings {
     #[must_use]
     pub const fn with_summary_tokens(self, summary_tokens: u64) -> Self {
         Self { summary_tokens, ..self }
+    }
+
+    /// Clears old tool results.
+    #[must_use]
+    pub const fn with_clear_tool_results(self, clear: ClearToolResults) -> Self {
+        Self { clear_tool_results: Some(clear), ..self }
     }
 
     /// Validates the settings of a strategy for a budget of this many tokens.
@@ -105,6 +115,7 @@ impl FlushSettings {
             flush_target: target,
             summarize_oldest_percent,
             min_messages,
+            clear_tool_results: strategy.clearing()?,
             ..Self::for_budget(max_tokens)
         };
         let room = settings.target_tokens(max_tokens);
@@ -225,6 +236,7 @@ mod tests {
             summary_tokens: Some(100),
             summarize_oldest_percent: 40,
             min_messages: 3,
+            clear_tool_results: Some(ClearToolResults { keep: 5, min_tokens: 2_000 }),
         };
         let expected = FlushSettings {
             summarize_threshold: 0.9,
@@ -232,8 +244,30 @@ mod tests {
             summary_tokens: 100,
             summarize_oldest_percent: 40,
             min_messages: 3,
+            clear_tool_results: Some(ClearToolResults { keep: 5, min_tokens: 2_000 }),
         };
         assert_eq!(settings(&strategy), Ok(expected));
+    }
+
+    #[test]
+    fn clearing_needs_a_strategy_that_clears() {
+        let clear = |kind: Option<&str>, clear_tool_results| {
+            let kind = kind.map(str::to_owned);
+            settings(&FlushingStrategy { kind, clear_tool_results, ..FlushingStrategy::default() })
+                .map(|settings| settings.clear_tool_results)
+        };
+        let own = ClearToolResults { keep: 5, min_tokens: 2_000 };
+        assert_eq!(clear(None, None), Ok(None));
+        for kind in [None, Some("hybrid_summary"), Some("clear_tool_results"), Some("custom")] {
+            assert_eq!(clear(kind, Some(own)), Ok(Some(own)), "{kind:?}");
+        }
+        let default = ClearToolResults { keep: 3, min_tokens: 0 };
+        assert_eq!(clear(Some("clear_tool_results"), None), Ok(Some(default)));
+        for kind in ["fifo", "priority"] {
+            assert_eq!(clear(Some(kind), Some(own)), Err("clear_tool_results"), "{kind}");
+        }
+        let none = ClearToolResults { keep: 0, ..own };
+        assert_eq!(clear(None, Some(none)), Err("clear_tool_results.keep"));
     }
 
     #[test]

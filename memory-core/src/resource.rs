@@ -18,8 +18,8 @@ pub use self::archive::{ArchiveKeep, ArchiveSettings};
 pub use self::error::ResourceError;
 pub use self::model::{ModelInfo, Tokenizer};
 pub use self::sections::{
-    CircuitBreakerSettings, FlushingStrategy, LockSettings, Persistence, PriorityBlock,
-    PrivacyPolicy, Reminders, ResourceKind, Share, TokenAllocation,
+    CircuitBreakerSettings, ClearToolResults, FlushingStrategy, LockSettings, Persistence,
+    PriorityBlock, PrivacyPolicy, Reminders, ResourceKind, Share, TokenAllocation,
 };
 use crate::flush_settings::share_of;
 pub use crate::flush_settings::{FlushSettings, SettingsError};

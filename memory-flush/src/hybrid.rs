@@ -11,10 +11,13 @@ use crate::strategy::{FlushInput, FlushStrategy, tally};
 /// - The goal leaves room for the summary ([`summary_tokens`]).
 /// - At least [`summarize_oldest_percent`] of the summarizable tokens are summarized at once, so that summaries are
 ///   rare.
+/// - With [`clear_tool_results`], old tool results are [cleared](crate::ClearToolResults) first. A summary is written only
+///   if the memory is still over the target, and the summarizer gets the cleared results.
 /// - An earlier summary is always merged into the new one: there is never more than one, and summaries never nest.
 /// - If a summary could be as large as the messages it replaces, the flush evicts instead, so that no flush makes a
 ///   memory larger.
 ///
+/// [`clear_tool_results`]: memory_core::resource::FlushSettings::clear_tool_results
 /// [`summary_tokens`]: memory_core::resource::FlushSettings::summary_tokens
 /// [`summarize_oldest_percent`]: memory_core::resource::FlushSettings::summarize_oldest_percent
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,39 +29,48 @@ impl FlushStrategy for HybridSummary {
     }
 
     fn plan(&self, input: &FlushInput<'_>) -> FlushPlan {
-        let FlushInput { metas, policy, settings, .. } = *input;
-        let (plain, goal) = input.evict_by_priority();
-        if plain.evict.is_empty() {
-            return plain.into();
+        let whole = summarize(input);
+        if whole.is_empty() && whole.shortfall.is_none() {
+            return whole;
         }
-        let before = input.before();
-        let free = before.tokens.saturating_sub(plain.pinned.tokens);
-        let at_least = percent_of(free, settings.summarize_oldest_percent);
-        let goal = EvictionGoal {
-            tokens: goal
-                .tokens
-                .saturating_sub(settings.summary_tokens)
-                .min(before.tokens.saturating_sub(at_least)),
-            messages: goal.messages.map(|messages| messages.saturating_sub(1)),
-        };
-        let (units, classes) = input.units();
-        let mut summarize = plan_unit_eviction(units, classes, policy, goal).evict;
-        let may_go = units.iter().zip(classes).filter(|(unit, class)| !unit.is_pinned(class));
-        let earlier = may_go.flat_map(|(unit, _)| units.members(unit)).filter(|meta| meta.summary);
-        summarize.extend(earlier.map(|meta| meta.sequence));
-        summarize.sort_unstable();
-        summarize.dedup();
-        let plan = FlushPlan::new(input, Vec::new(), summarize);
-        let summarized = |meta: &&MessageMeta| plan.summarize.binary_search(&meta.sequence).is_ok();
-        if tally(metas.iter().filter(summarized)).tokens <= settings.summary_tokens {
-            return plain.into();
-        }
-        FlushPlan {
-            shortfall: plan
-                .shortfall
-                .map(|_| plain.shortfall.unwrap_or(Shortfall::SummaryTooLarge)),
-            ..plan
-        }
+        let Some(clearing) = input.clearing() else { return whole };
+        let rest = summarize(&input.after_clearing(&clearing.metas));
+        FlushPlan { clear: clearing.places, ..rest }
+    }
+}
+
+/// The plan without clearing.
+fn summarize(input: &FlushInput<'_>) -> FlushPlan {
+    let FlushInput { metas, policy, settings, .. } = *input;
+    let (plain, goal) = input.evict_by_priority();
+    if plain.evict.is_empty() {
+        return plain.into();
+    }
+    let before = input.before();
+    let free = before.tokens.saturating_sub(plain.pinned.tokens);
+    let at_least = percent_of(free, settings.summarize_oldest_percent);
+    let goal = EvictionGoal {
+        tokens: goal
+            .tokens
+            .saturating_sub(settings.summary_tokens)
+            .min(before.tokens.saturating_sub(at_least)),
+        messages: goal.messages.map(|messages| messages.saturating_sub(1)),
+    };
+    let (units, classes) = input.units();
+    let mut summarize = plan_unit_eviction(units, classes, policy, goal).evict;
+    let may_go = units.iter().zip(classes).filter(|(unit, class)| !unit.is_pinned(class));
+    let earlier = may_go.flat_map(|(unit, _)| units.members(unit)).filter(|meta| meta.summary);
+    summarize.extend(earlier.map(|meta| meta.sequence));
+    summarize.sort_unstable();
+    summarize.dedup();
+    let plan = FlushPlan::new(input, Vec::new(), summarize);
+    let summarized = |meta: &&MessageMeta| plan.summarize.binary_search(&meta.sequence).is_ok();
+    if tally(metas.iter().filter(summarized)).tokens <= settings.summary_tokens {
+        return plain.into();
+    }
+    FlushPlan {
+        shortfall: plan.shortfall.map(|_| plain.shortfall.unwrap_or(Shortfall::SummaryTooLarge)),
+        ..plan
     }
 }
 
@@ -259,11 +271,11 @@ mod tests {
         let places = |last| (1..=last).map(Sequence::new).collect::<Vec<_>>();
 
         // A summary of this size leaves room for nothing else, and would replace all 100 tokens.
-        let FlushPlan { evict, summarize, after, shortfall } = plan(100);
+        let FlushPlan { evict, summarize, after, shortfall, .. } = plan(100);
         assert_eq!((evict, summarize), (places(5), places(0)));
         assert_eq!((after, shortfall), (Tally { messages: 5, tokens: 50 }, None));
 
-        let FlushPlan { evict, summarize, after, shortfall } = plan(99);
+        let FlushPlan { evict, summarize, after, shortfall, .. } = plan(99);
         assert_eq!((evict, summarize), (places(0), places(10)));
         assert_eq!(after, Tally { messages: 1, tokens: 99 });
         assert_eq!(shortfall, Some(Shortfall::SummaryTooLarge));

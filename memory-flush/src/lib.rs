@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod chain;
+mod clear;
 mod compact;
 mod fifo;
 mod gate;
@@ -19,6 +20,7 @@ mod truncate;
 mod auto_traits;
 
 pub use chain::{Declined, FallbackChain, Summary, Timer};
+pub use clear::{ClearToolResults, Clearing, clear_message};
 pub use compact::{CompactOptions, Compacted, compact, compact_by_rule};
 pub use fifo::Fifo;
 pub use gate::{Gate, NotDue, flush_due, next_flush_at};

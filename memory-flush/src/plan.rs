@@ -7,15 +7,19 @@ use memory_core::Sequence;
 use memory_core::plan::{EvictionPlan, Policy, UnitClass, UnitState, Units};
 use memory_core::store::{MessageMeta, Shortfall, Tally};
 
+use crate::clear::answers_only;
 use crate::strategy::{FlushInput, tally};
 
-/// The messages that a flush evicts, and those that it replaces by a summary.
+/// The messages that a flush evicts, those that it replaces by a summary, and those whose tool results it clears.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FlushPlan {
     /// The places to evict.
     pub evict: Vec<Sequence>,
     /// The places that one summary replaces.
     pub summarize: Vec<Sequence>,
+    /// The places whose tool results are cleared before anything else, ascending; [`FlushInput::clearing`] returns them.
+    /// One that is also summarized reaches the summarizer cleared; one that is also evicted is only evicted.
+    pub clear: Vec<Sequence>,
     /// The remaining messages, with a summary of the maximum size.
     pub after: Tally,
     /// Why the flush misses its target, if it does.
@@ -42,13 +46,13 @@ impl FlushPlan {
         } else {
             (!input.target.is_met_by(after)).then_some(Shortfall::Strategy)
         };
-        Self { evict, summarize, after, shortfall }
+        Self { evict, summarize, clear: Vec::new(), after, shortfall }
     }
 
     /// Whether it changes nothing.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.evict.is_empty() && self.summarize.is_empty()
+        self.evict.is_empty() && self.summarize.is_empty() && self.clear.is_empty()
     }
 }
 
@@ -58,13 +62,14 @@ impl From<EvictionPlan> for FlushPlan {
         Self {
             evict: plan.evict,
             summarize: Vec::new(),
+            clear: Vec::new(),
             after: plan.left,
             shortfall: if empty { Some(Shortfall::Empty) } else { plan.shortfall },
         }
     }
 }
 
-/// Refuses a plan that would break a promise: critical messages are kept (P4), and tool calls stay whole, and
+/// Refuses a plan that would break a promise: critical messages are kept unchanged (P4), and tool calls stay whole, and
 /// unchanged while they are open (P5).
 ///
 /// # Errors
@@ -106,17 +111,29 @@ fn validate(
         }
         *old = fate;
     }
+    let mut cleared = HashSet::new();
+    for place in plan.clear.iter().copied() {
+        let at = metas.binary_search_by_key(&place, |meta| meta.sequence).ok();
+        match at.and_then(|at| metas.get(at)) {
+            None => return Err(PlanError::Unknown { place }),
+            Some(meta) if !answers_only(meta) => return Err(PlanError::NotClearable { place }),
+            Some(_) if !cleared.insert(place) => return Err(PlanError::Doubled { place }),
+            Some(_) => {}
+        }
+    }
     let fate_of = |meta: &MessageMeta| {
         let at = metas.binary_search_by_key(&meta.sequence, |meta| meta.sequence);
         at.ok().and_then(|at| fates.get(at)).copied().unwrap_or(Fate::Kept)
     };
     for (unit, class) in units.iter().zip(classes) {
+        let is_cleared =
+            !cleared.is_empty() && units.members(unit).any(|meta| cleared.contains(&meta.sequence));
         let mut members = units.members(unit).map(|meta| (meta.sequence, fate_of(meta)));
         let Some((first, fate)) = members.next() else { continue };
         if let Some((other, _)) = members.find(|(_, other)| *other != fate) {
             return Err(PlanError::Split { first, other });
         }
-        if fate == Fate::Kept {
+        if fate == Fate::Kept && !is_cleared {
             continue;
         }
         if class.priority.is_critical() {
@@ -135,6 +152,10 @@ impl FlushInput<'_> {
     /// # Errors
     /// The first problem of the plan.
     pub fn validate(&self, plan: &FlushPlan) -> Result<(), PlanError> {
+        let is_offered = |place: &Sequence| self.clearable_at(*place).is_some();
+        if let Some(place) = plan.clear.iter().copied().find(|place| !is_offered(place)) {
+            return Err(PlanError::NotClearable { place });
+        }
         let (units, classes) = self.units();
         validate(plan, self.metas, units, classes)
     }
@@ -153,23 +174,33 @@ pub enum PlanError {
         place: Sequence,
     },
     /// A place that is named twice.
-    #[error("the plan names place {place} twice: evict or summarize each message once")]
+    #[error("the plan names place {place} twice: evict, summarize or clear each message once")]
     Doubled {
         /// The place.
         place: Sequence,
     },
-    /// The plan removes a critical unit.
-    #[error("the plan removes the critical message at place {place}: keep critical messages")]
+    /// The plan removes or clears a critical unit.
+    #[error(
+        "the plan removes or clears the critical message at place {place}: keep critical messages"
+    )]
     Critical {
         /// The place of its first message.
         place: Sequence,
     },
-    /// The plan removes an open call.
+    /// The plan removes or clears an open call.
     #[error(
-        "the plan removes the call at place {place}, which still waits for a result: keep open calls"
+        "the plan removes or clears the call at place {place}, which still waits for a result: keep open calls"
     )]
     OpenCall {
         /// The place of the call.
+        place: Sequence,
+    },
+    /// The plan clears a message that has no result that can be cleared.
+    #[error(
+        "the plan clears place {place}, which has no tool result to clear: name places that `FlushInput::clearing` returned"
+    )]
+    NotClearable {
+        /// The place.
         place: Sequence,
     },
     /// The plan splits a unit.

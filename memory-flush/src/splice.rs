@@ -6,7 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use memory_core::plan::Policy;
 use memory_core::store::{
-    FlushReceipt, Generation, MessageId, NewMessage, Shortfall, Splice, SummaryRecord,
+    FlushReceipt, Generation, MessageId, MessageMeta, NewMessage, ReplacedRecord, Shortfall,
+    Splice, SummaryRecord, Tally,
 };
 use memory_core::tokens::message_tokens;
 use memory_core::{ContentType, Message, Priority, Sequence, TokenCounter};
@@ -15,7 +16,7 @@ use uuid::Uuid;
 use crate::chain::Summary;
 use crate::gate::next_flush_at;
 use crate::plan::FlushPlan;
-use crate::strategy::{FlushInput, tally};
+use crate::strategy::FlushInput;
 
 /// The message of a summary: a system message of content type [`Summary`](ContentType::Summary), with the priority of
 /// that type.
@@ -85,6 +86,9 @@ pub struct FlushRecord {
 
 /// The splice that executes a plan, with its receipt and the size for the next flush.
 ///
+/// Messages whose tool results are cleared are replaced by the input's
+/// [cleared forms](FlushInput::clearable), unless they are removed too.
+///
 /// If there is no summary, or if it is not smaller than the messages it replaces, those messages are evicted and
 /// counted as evicted, so that a flush never makes a memory larger. `generation` is that of the snapshot whose metas
 /// the input holds; the caller sets leases and access.
@@ -98,11 +102,20 @@ pub fn splice_for(
 ) -> Splice {
     let to_summarize: HashSet<_> = plan.summarize.iter().collect();
     let to_evict: HashSet<_> = plan.evict.iter().collect();
-    let replaced = tally(input.metas.iter().filter(|meta| to_summarize.contains(&meta.sequence)));
+    let to_clear: HashSet<_> = plan.clear.iter().collect();
+    let cleared = |meta: &MessageMeta| {
+        input.clearable_at(meta.sequence).filter(|_| to_clear.contains(&meta.sequence))
+    };
+    let mut replaced = Tally::default();
+    for meta in input.metas.iter().filter(|meta| to_summarize.contains(&meta.sequence)) {
+        // A summary must be smaller than what it replaces after clearing, too.
+        replaced.add(cleared(meta).map_or(meta.tokens, |one| one.message.tokens));
+    }
     let summary = summary.filter(|summary| u64::from(summary.message.tokens) < replaced.tokens);
 
     let mut summarized = Vec::with_capacity(plan.summarize.len());
     let mut evicted = Vec::with_capacity(plan.evict.len());
+    let (mut replacements, mut records) = (Vec::new(), Vec::new());
     let before = input.before();
     let mut after = before;
     for meta in input.metas {
@@ -111,6 +124,13 @@ pub fn splice_for(
         } else if to_evict.contains(&meta.sequence) || to_summarize.contains(&meta.sequence) {
             evicted.push(meta.sequence);
         } else {
+            if let Some(one) = cleared(meta) {
+                let NewMessage { id, tokens, .. } = one.message;
+                records.push(ReplacedRecord::new(one.sequence, id, meta.tokens, tokens));
+                replacements.push(one.clone());
+                after.remove(meta.tokens);
+                after.add(tokens);
+            }
             continue;
         }
         after.remove(meta.tokens);
@@ -134,6 +154,7 @@ pub fn splice_for(
     (receipt.messages_before, receipt.messages_after) = (before.messages, after.messages);
     receipt.evicted = evicted.iter().copied().collect();
     receipt.summarized = summarized.iter().copied().collect();
+    receipt.replaced = records;
     receipt.summary = summary.as_ref().zip(place).map(|(summary, sequence)| {
         let WrittenSummary { message, summarizer, fallback, .. } = summary;
         let mut record = SummaryRecord::new(message.id, sequence, message.tokens, summarizer);
@@ -144,6 +165,7 @@ pub fn splice_for(
     Splice {
         summarized,
         evicted,
+        replaced: replacements,
         summary: summary.map(|summary| summary.message),
         receipt: Some(receipt),
         next_flush_at: next_flush_at(after, input.policy, input.settings),

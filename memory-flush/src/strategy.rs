@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use jiff::Timestamp;
 use memory_core::plan::{EvictionGoal, EvictionPlan, Policy, UnitClass, Units, plan_unit_eviction};
 use memory_core::resource::FlushSettings;
-use memory_core::store::{MessageMeta, Tally};
+use memory_core::store::{MessageMeta, Replacement, Tally};
 
 use crate::plan::FlushPlan;
 
@@ -63,8 +63,11 @@ pub struct FlushInput<'a> {
     pub target: EvictionGoal,
     /// The current time, which decides which calls are abandoned.
     pub now: Timestamp,
+    /// Messages whose tool results can be cleared, in their cleared form, in ascending order of places. Set by
+    /// [`with_clearable`](Self::with_clearable). Default: none.
+    pub clearable: &'a [Replacement],
     /// The units of the messages and their classes, once they were needed.
-    units: OnceLock<(Units<'a>, Vec<UnitClass<'a>>)>,
+    pub(crate) units: OnceLock<(Units<'a>, Vec<UnitClass<'a>>)>,
 }
 
 impl<'a> FlushInput<'a> {
@@ -77,13 +80,22 @@ impl<'a> FlushInput<'a> {
         now: Timestamp,
     ) -> Self {
         let target = target_of(policy, settings);
-        Self { metas, policy, settings, target, now, units: OnceLock::new() }
+        let units = OnceLock::new();
+        Self { metas, policy, settings, target, now, clearable: &[], units }
     }
 
     /// Sets another target. An explicit flush uses it.
     #[must_use]
     pub fn with_target(mut self, target: EvictionGoal) -> Self {
         self.target = target;
+        self
+    }
+
+    /// Adds the cleared forms of messages, as [`clear_message`](crate::clear_message) returns them for the messages at
+    /// [`clear_candidates`](Self::clear_candidates), in ascending order of places.
+    #[must_use]
+    pub const fn with_clearable(mut self, clearable: &'a [Replacement]) -> Self {
+        self.clearable = clearable;
         self
     }
 

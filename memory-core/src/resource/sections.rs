@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::duration;
+use crate::flush_settings::SettingsError;
 use crate::lease::DEFAULT_LEASE_TTL;
 use crate::policy::Policy;
 use crate::priority::{ContentType, Priority};
@@ -106,9 +107,10 @@ impl Default for Reminders {
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct FlushingStrategy {
-    /// `hybrid_summary` (the default), `fifo`, `priority`, or the name of a custom strategy. `hybrid_summary`
-    /// replaces the oldest messages by a summary, which needs no model. The other two evict: the messages that they
-    /// remove are lost.
+    /// `hybrid_summary` (the default), `clear_tool_results`, `fifo`, `priority`, or the name of a custom strategy.
+    /// `hybrid_summary` replaces the oldest messages by a summary, which needs no model. `clear_tool_results` only
+    /// replaces old tool results by a short text, so a memory may stay over its target. The other two evict: the
+    /// messages that they remove are lost.
     #[serde(rename = "type")]
     pub kind: Option<String>,
     /// The share of the budget at which a flush begins. Default: 0.8.
@@ -121,11 +123,62 @@ pub struct FlushingStrategy {
     pub summarize_oldest_percent: u8,
     /// A memory with fewer messages is not flushed while it is within the budget. Default: 10.
     pub min_messages: u64,
+    /// Replaces old tool results by a short text before `hybrid_summary` summarizes anything; if that frees enough,
+    /// nothing is summarized. Default: none with `hybrid_summary`, and the defaults of its fields with
+    /// `clear_tool_results`. `fifo` and `priority` do not have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clear_tool_results: Option<ClearToolResults>,
+}
+
+/// Which tool results a flush clears: it replaces them by a text such as `[tool result cleared: 1,234 tokens]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct ClearToolResults {
+    /// The number of newest tool results that stay as they are, at least 1. Default: 3.
+    pub keep: u64,
+    /// The least number of tokens that clearing must free, else nothing is cleared. Clearing ends the provider's prompt
+    /// cache from the first cleared result on, so it should free enough to pay for that. Default: 0.
+    pub min_tokens: u64,
+}
+
+impl ClearToolResults {
+    /// Keeps this many of the newest results, and clears only if that frees at least this many tokens.
+    #[must_use]
+    pub const fn new(keep: u64, min_tokens: u64) -> Self {
+        Self { keep, min_tokens }
+    }
+}
+
+impl Default for ClearToolResults {
+    fn default() -> Self {
+        Self { keep: 3, min_tokens: 0 }
+    }
 }
 
 impl FlushingStrategy {
     /// The default strategy: it summarizes and does not silently delete.
     pub const DEFAULT_KIND: &'static str = "hybrid_summary";
+
+    /// Which tool results a flush clears.
+    pub(crate) fn clearing(&self) -> Result<Option<ClearToolResults>, SettingsError> {
+        let refuse = |field, remedy| Err(SettingsError { field, remedy });
+        let kind = self.kind.as_deref().unwrap_or(Self::DEFAULT_KIND);
+        match (kind, self.clear_tool_results) {
+            ("fifo" | "priority", Some(_)) => refuse(
+                "clear_tool_results",
+                format!(
+                    "the strategy `{kind}` does not clear tool results; set it with the type `hybrid_summary` or `clear_tool_results`"
+                ),
+            ),
+            (_, Some(ClearToolResults { keep: 0, .. })) => refuse(
+                "clear_tool_results.keep",
+                "0 would clear results that the model has not seen; set it to at least 1".into(),
+            ),
+            ("clear_tool_results", None) => Ok(Some(ClearToolResults::default())),
+            (_, clear) => Ok(clear),
+        }
+    }
 }
 
 impl Default for FlushingStrategy {
@@ -137,6 +190,7 @@ impl Default for FlushingStrategy {
             summary_tokens: None,
             summarize_oldest_percent: 30,
             min_messages: 10,
+            clear_tool_results: None,
         }
     }
 }
