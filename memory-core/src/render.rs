@@ -24,6 +24,7 @@ use self::names::Names;
 use self::repair::Repairs;
 pub use self::repair::{Repair, RepairKind};
 pub use self::request::Request;
+pub(crate) use self::request::RequestMessage;
 use self::request::{dialect_of, json_tokens, system_framing, system_tokens};
 pub(crate) use self::truncate::Cut;
 pub(crate) use self::turn::Input;
@@ -126,7 +127,7 @@ fn once<'a>(
     documents.set(&mut turns, &mut repairs);
     let mut lines = Vec::with_capacity(turns.len() + turns.len() / 4);
     for turn in &mut turns {
-        write::turn(turn, profile, dialect, &mut repairs, &mut lines);
+        write::turn(turn, inputs, profile, dialect, &mut repairs, &mut lines);
     }
     write::finish(&mut lines, profile, &mut repairs);
     let known = write::known_system_tokens(&system, system_framing(counter));
@@ -135,11 +136,11 @@ fn once<'a>(
         system.as_ref().map_or(0, |system| known.unwrap_or_else(|| system_tokens(counter, system)));
     let mut messages = Vec::with_capacity(lines.len());
     let mut message_tokens = Vec::with_capacity(lines.len());
-    for Line { json, known } in lines {
-        let own = known.unwrap_or_else(|| json_tokens(counter, dialect, &json));
+    for Line { message, known } in lines {
+        let own = known.unwrap_or_else(|| json_tokens(counter, dialect, &message.to_json()));
         tokens = tokens.saturating_add(own);
         message_tokens.push(u32::try_from(own).unwrap_or(u32::MAX));
-        messages.push(json);
+        messages.push(message);
     }
     let request = Request::new(profile.name, system, messages);
     let repairs = repairs.into_sorted();
@@ -163,7 +164,11 @@ fn fit_turns<'a>(
     }
     let turns = turn::join_items(turns, fit.dialect);
     let is_awaited = |index: usize| inputs.get(index).is_some_and(|input| input.is_awaited);
-    let turns = link::link(turns, is_awaited, fit.repairs, is_left_out);
+    let mut turns = link::link(turns, is_awaited, fit.repairs, is_left_out);
+    if !turns.iter().any(|turn| turn.speaker == Speaker::Tool) {
+        turns.retain_mut(|turn| fit_turn(turn, fit, is_left_out));
+        return turns;
+    }
     let mut fitted: Vec<Turn<'a>> = Vec::with_capacity(turns.len());
     let mut kinds: Vec<CallKind<'a>> = Vec::new();
     for mut turn in turns {

@@ -268,9 +268,15 @@ impl Inner {
             }
             Err(reason) => return Err(self.over_budget(reason)),
         };
+        // Most places follow each other.
+        let mut next = 0;
         let message = |place: &Sequence| {
-            let at = metas.binary_search_by_key(place, |meta| meta.sequence).ok()?;
-            view.messages().get(at).cloned()
+            let at = match metas.get(next) {
+                Some(meta) if meta.sequence == *place => next,
+                _ => metas.binary_search_by_key(place, |meta| meta.sequence).ok()?,
+            };
+            next = at + 1;
+            messages.get(at).cloned()
         };
         let messages = plan.sequences.iter().filter_map(message).collect();
         Ok((plan, messages))

@@ -14,14 +14,14 @@ use crate::codec;
 use crate::error::store_error;
 use crate::names::Names;
 use crate::parts::Parts;
-use crate::scripts::{FETCH, PART, READ, RECEIPTS};
+use crate::scripts::{PART, READ, RECEIPTS};
 use crate::store::RedisStore;
 
 const OPERATION: StoreOperation = StoreOperation::Read;
 
 /// The fields to read of each message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum What {
+pub(crate) enum What {
     Messages,
     Descriptions,
 }
@@ -171,6 +171,10 @@ impl RedisStore {
     }
 
     pub(crate) async fn whole_outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
+        let short = self.short_outline(key).await;
+        if let Some(outline) = short.map_err(|fault| store_error(OPERATION, Some(key), fault))? {
+            return Ok(outline);
+        }
         let wanted = Wanted { what: What::Descriptions, limit: usize::MAX, known: &[] };
         let all = self.snapshot(key, Cursor::default(), wanted).await?;
         let Some(packed) = all.head else { return Ok(Outline::default()) };
@@ -220,7 +224,7 @@ impl RedisStore {
         size: Size,
         mut wanted: Wanted<'_>,
     ) -> Result<Option<Part>, LinkError> {
-        // Flushes read descriptions, and leave time to others.
+        // Descriptions of long messages, whose texts a script reads too, leave time to others.
         let mut pauses = Parts::of(PART);
         let mut part = async |after, up_to, read: usize, wanted: Wanted<'_>| {
             let mut size = Size { messages: size.messages.min(wanted.limit - read), ..size };
@@ -299,43 +303,6 @@ impl RedisStore {
         let passed = part.confirmed.last().map(|batch| (batch.last, Some(batch.id)));
         part.reached = part.reached.max(passed);
         Ok(part)
-    }
-
-    pub(crate) async fn fetch_places(
-        &self,
-        key: &MemoryKey,
-        snapshot: Cursor,
-        places: &[Sequence],
-    ) -> Result<Vec<StoredMessage>, StoreError> {
-        let failed = |fault| store_error(OPERATION, Some(key), fault);
-        let mut messages = Vec::with_capacity(places.len());
-        let mut parts = Parts::of(PART);
-        let mut rest = places;
-        // The snapshot is also requested for zero places.
-        loop {
-            let (part, left) = rest.split_at(parts.size().min(rest.len()));
-            rest = left;
-            let mut arguments = vec![codec::snapshot(snapshot)];
-            arguments.extend(part.iter().map(|place| place.number().to_string()));
-            let answer = parts.timed(self.look(key, &FETCH, &arguments)).await.map_err(failed)?;
-            let Some(mut reply) = Reply::array(answer).map_err(failed)? else {
-                return Err(StoreError::new(OPERATION, StoreErrorKind::Conflict)
-                    .not_applied()
-                    .at(key));
-            };
-            while !reply.is_empty() {
-                let place = Sequence::new(reply.number().map_err(failed)?);
-                let text = text_of(reply.value().map_err(failed)?);
-                let text = text.ok_or_else(|| "it is not UTF-8".to_owned());
-                match text.and_then(|text| codec::stored(place, &text)) {
-                    Ok(message) => messages.push(message),
-                    Err(reason) => warn_unreadable(key, place, &reason),
-                }
-            }
-            if rest.is_empty() {
-                return Ok(messages);
-            }
-        }
     }
 
     pub(crate) async fn kept_receipts(

@@ -164,7 +164,6 @@ script!(WEIGH, "weigh.lua");
 script!(SWEEP, "sweep.lua", ARCHIVE);
 script!(REMOVALS, "removals.lua", ARCHIVE);
 script!(ARCHIVED, "archived.lua", ARCHIVE);
-script!(FETCH, "fetch.lua");
 script!(RECEIPTS, "receipts.lua");
 script!(UNUSED, "unused.lua", NEWEST);
 script!(WATCH, "watch.lua");
@@ -179,7 +178,7 @@ mod tests {
     /// commit.
     #[test]
     fn scripts_keep_their_hashes() {
-        let scripts: [(&str, &LazyLock<Script>); 18] = [
+        let scripts: [(&str, &LazyLock<Script>); 17] = [
             ("append", &APPEND),
             ("append_if", &APPEND_IF),
             ("replace", &REPLACE),
@@ -193,7 +192,6 @@ mod tests {
             ("read_before", &READ_BEFORE),
             ("weigh", &WEIGH),
             ("sweep", &SWEEP),
-            ("fetch", &FETCH),
             ("receipts", &RECEIPTS),
             ("unused", &UNUSED),
             ("remove", &REMOVE),

@@ -1,15 +1,17 @@
-//! A read of a whole memory: plain commands in a pipeline, because a script takes the server twice as long.
+//! A read of a whole memory, or of its outline: plain commands in a pipeline, because a script takes the server twice
+//! as long.
 
 use std::ops::RangeInclusive;
 
 use futures::{StreamExt as _, stream};
-use memory_core::store::{Cursor, Generation, MessageId, Page};
+use memory_core::store::{Cursor, Generation, Head, MessageId, MessageMeta, Outline, Page};
 use memory_core::{MemoryKey, Sequence};
 use memory_redis_link::{LinkError, Reply};
 use redis::Value;
 
 use crate::codec;
-use crate::reads::{text_of, warn_unreadable};
+use crate::places::Places;
+use crate::reads::{What, text_of, warn_unreadable};
 use crate::store::RedisStore;
 
 /// The first request asks for the messages at these places, where those of a memory are that was never flushed.
@@ -18,20 +20,36 @@ const FIRST: RangeInclusive<u64> = 1..=128;
 /// A command blocks all other clients, so it returns about this many bytes of messages, by the size of those before.
 const PART_BYTES: usize = 128 << 10;
 
-/// The fewest and the most messages of a command.
-const PART_MESSAGES: RangeInclusive<usize> = 8..=512;
+/// The fewest and the most messages of a command: the most, because the sizes of the next messages are not known.
+pub(crate) const PART_MESSAGES: RangeInclusive<usize> = 8..=128;
 
-/// The number of commands that are sent before the first is answered.
-const PIPELINED: usize = 4;
+/// The bytes of messages in the commands that are sent before the first is answered.
+const PIPELINED_BYTES: usize = 512 << 10;
+
+/// The fewest and the most commands that are sent before the first is answered. Those of an outline are sent one after
+/// the other, because flushes read outlines and leave time to others.
+const PIPELINED: RangeInclusive<usize> = 4..=16;
+
+/// An outline of longer messages is read by scripts, which send no texts: their bytes on average, and their tokens.
+const LONG_BYTES: usize = 2 << 10;
+const LONG_TOKENS: u64 = 512;
 
 /// Attempts to read the memory in one state.
 const ATTEMPTS: u32 = 3;
 
 /// The state of a memory at the first request.
 struct Found {
-    generation: Generation,
-    /// The places of its messages, in order.
+    head: Head,
     places: Vec<u64>,
+}
+
+/// The outcome of one attempt.
+enum Attempt<'a> {
+    Done(Box<Reading<'a>>),
+    /// The memory was changed meanwhile.
+    Changed,
+    /// The scripts do it better: they report damage, and read outlines of long messages.
+    Unfit,
 }
 
 /// The state of the memory that an answer is from.
@@ -45,33 +63,62 @@ enum State {
 /// The messages that were read so far.
 struct Reading<'a> {
     key: &'a MemoryKey,
+    what: What,
+    head: Head,
     page: Page,
+    metas: Vec<MessageMeta>,
     id: Option<MessageId>,
     bytes: usize,
 }
 
 impl RedisStore {
-    /// All messages; `None` if the memory changed during each attempt, or is damaged.
-    ///
+    /// All messages; `None` if scripts must read them: the memory changed during each attempt, or is damaged.
+    pub(crate) async fn whole_page(&self, key: &MemoryKey) -> Result<Option<Page>, LinkError> {
+        let reading = self.whole(key, What::Messages).await?;
+        Ok(reading.map(|reading| reading.page))
+    }
+
+    /// The outline; `None` if scripts must read it, as for [`whole_page`](Self::whole_page) or because the messages are
+    /// long.
+    pub(crate) async fn short_outline(
+        &self,
+        key: &MemoryKey,
+    ) -> Result<Option<Outline>, LinkError> {
+        let reading = self.whole(key, What::Descriptions).await?;
+        Ok(reading.map(|it| Outline::new(it.head, it.metas, it.page.unreadable)))
+    }
+
     /// The messages of a generation do not change, so the answers are one snapshot if all of them have the
     /// generation of the first. Each request after the first also reads the last message of the one before: another
     /// id shows that the store returned to an earlier state between them.
-    pub(crate) async fn whole_page(&self, key: &MemoryKey) -> Result<Option<Page>, LinkError> {
+    async fn whole<'a>(
+        &self,
+        key: &'a MemoryKey,
+        what: What,
+    ) -> Result<Option<Reading<'a>>, LinkError> {
         for _ in 0..ATTEMPTS {
-            if let Some(page) = self.attempt_whole(key).await? {
-                return Ok(Some(page));
+            match self.attempt_whole(key, what).await? {
+                Attempt::Done(reading) => return Ok(Some(*reading)),
+                Attempt::Changed => {}
+                Attempt::Unfit => break,
             }
         }
         Ok(None)
     }
 
-    async fn attempt_whole(&self, key: &MemoryKey) -> Result<Option<Page>, LinkError> {
+    async fn attempt_whole<'a>(
+        &self,
+        key: &'a MemoryKey,
+        what: What,
+    ) -> Result<Attempt<'a>, LinkError> {
         let memory = self.link().keys().memory(key.as_str());
         let mut first = redis::cmd("HMGET");
         first.arg(&memory).arg("i").arg("h");
-        FIRST.for_each(|place| {
-            first.arg(format!("m{place}"));
-        });
+        if what == What::Messages {
+            FIRST.for_each(|place| {
+                first.arg(format!("m{place}"));
+            });
+        }
         let mut length = redis::cmd("HLEN");
         length.arg(&memory);
         let (first, fields) =
@@ -79,27 +126,40 @@ impl RedisStore {
         let mut first = Reply::parts(first)?;
         let (index, head) = (first.value()?, first.value()?);
         let Value::BulkString(head) = head else {
-            return Ok(Some(Page::new(Cursor::default())));
+            return Ok(Attempt::Done(Box::new(Reading::new(key, what, Head::default()))));
         };
         let fields = memory_redis_link::number(fields)?;
-        let Some(found) = self.found(&head, index, fields) else { return Ok(None) };
-        if found.generation == Generation::default() {
-            return Ok(Some(Page::new(Cursor::default())));
+        let Some(found) = self.found(&head, &index, fields) else { return Ok(Attempt::Unfit) };
+        let mut reading = Reading::new(key, what, found.head);
+        if reading.head.generation == Generation::default() {
+            return Ok(Attempt::Done(Box::new(reading)));
         }
-        let page = Page::new(Cursor::from(found.generation));
-        let mut reading = Reading { key, page, id: None, bytes: 0 };
-        reading.page.messages.reserve(found.places.len());
-        let known = found.places.partition_point(|place| FIRST.contains(place));
-        let (known, rest) = found.places.split_at(known);
-        for (place, value) in FIRST.zip(std::iter::repeat_with(|| first.value())) {
-            let value = value?;
-            if known.binary_search(&place).is_ok() {
-                reading.add(place, value);
-            }
-        }
-        let each = reading.messages_per_part();
+        let mut rest = found.places.as_slice();
         // Each part begins with the last message before it.
-        let mut before = known.last().copied();
+        let mut before = None;
+        let mut read: Vec<(u64, Value)> = Vec::new();
+        if what == What::Messages {
+            reading.page.messages.reserve(rest.len());
+            let (known, unread) = rest.split_at(rest.partition_point(|at| FIRST.contains(at)));
+            for (place, value) in FIRST.zip(std::iter::repeat_with(|| first.value())) {
+                let value = value?;
+                if known.binary_search(&place).is_ok() {
+                    read.push((place, value));
+                }
+            }
+            (rest, before) = (unread, known.last().copied());
+        } else if reading.has_long_texts() {
+            return Ok(Attempt::Unfit);
+        } else {
+            reading.metas.reserve(rest.len());
+        }
+        let mean_bytes = mean_bytes(&read);
+        let each = messages_per_part(mean_bytes);
+        let pipelined = match what {
+            What::Messages => (PIPELINED_BYTES / (each * mean_bytes).max(1))
+                .clamp(*PIPELINED.start(), *PIPELINED.end()),
+            What::Descriptions => 1,
+        };
         let mut parts: Vec<(Option<u64>, Vec<u64>)> = Vec::new();
         for part in rest.chunks(each) {
             parts.push((before, part.to_vec()));
@@ -115,52 +175,55 @@ impl RedisStore {
             let reply = Reply::parts(self.link().send(&read).await?)?;
             Ok::<_, LinkError>((before, part, reply))
         });
-        let mut answers = stream::iter(requests).buffered(PIPELINED);
-        while let Some(answer) = answers.next().await {
-            let (before, part, reply) = answer?;
+        let mut answers = stream::iter(requests).buffered(pipelined);
+        // The first messages are decoded while the server answers the next requests.
+        let decoded = async { reading.add_first(read) };
+        let (mut answer, ()) = futures::future::join(answers.next(), decoded).await;
+        while let Some(next) = answer {
+            let (before, part, reply) = next?;
             if reading.add_part(before, &part, reply)? == State::Another {
-                return Ok(None);
+                return Ok(Attempt::Changed);
             }
+            if what == What::Descriptions && reading.mean_bytes() > LONG_BYTES {
+                return Ok(Attempt::Unfit);
+            }
+            answer = answers.next().await;
         }
-        Ok(Some(reading.page))
+        drop(answers);
+        Ok(Attempt::Done(Box::new(reading)))
     }
 
     /// `None` for a head or an index that is not sound, which the scripts report.
-    fn found(&self, head: &[u8], index: Value, fields: u64) -> Option<Found> {
+    fn found(&self, head: &[u8], index: &Value, fields: u64) -> Option<Found> {
         let (head, base) = codec::head_and_base(head)?;
         if self.has_expired(&head) {
-            return Some(Found { generation: Generation::default(), places: Vec::new() });
+            return Some(Found { head: Head::default(), places: Vec::new() });
         }
-        let index = if base > 0 { text_of(index).unwrap_or_default() } else { String::new() };
         let messages = head.counters.present.messages;
         if messages > fields.saturating_mul(2).saturating_add(1_000) {
             return None;
         }
-        let last = head.last.number();
-        let numbers: Vec<u64> = index.split(' ').filter_map(|number| number.parse().ok()).collect();
-        let mut ranges: Vec<(u64, u64)> = Vec::with_capacity(numbers.len() / 2 + 1);
-        let (pairs, []) = numbers.as_chunks() else { return None };
-        ranges.extend(pairs.iter().map(|[first, last]| (*first, *last)));
-        if last > base {
-            ranges.push((base + 1, last));
-        }
-        let mut places = Vec::with_capacity(usize::try_from(messages).ok()?);
-        let mut before = 0;
-        for (first, end) in ranges {
-            let count = end.checked_sub(first)?.checked_add(1)?;
-            let total = u64::try_from(places.len()).ok()?.checked_add(count)?;
-            if first <= before || end > last || total > messages {
-                return None;
-            }
-            places.extend(first..=end);
-            before = end;
-        }
-        let is_whole = u64::try_from(places.len()).ok()? == messages;
-        is_whole.then_some(Found { generation: head.generation, places })
+        let places = Places::read(&head, base, index)?.iter().collect();
+        Some(Found { head, places })
     }
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
+    fn new(key: &'a MemoryKey, what: What, head: Head) -> Self {
+        let page = Page::new(Cursor::from(head.generation));
+        Self { key, what, head, page, metas: Vec::new(), id: None, bytes: 0 }
+    }
+
+    /// Adds the answer of the first request.
+    fn add_first(&mut self, read: Vec<(u64, Value)>) {
+        if let Some((place, value)) = read.last() {
+            self.end_with(*place, value);
+        }
+        for (place, value) in read {
+            self.add(place, value);
+        }
+    }
+
     /// Adds the answer of a request: the head, the last message before the part if there is one, and the part.
     fn add_part(
         &mut self,
@@ -177,41 +240,76 @@ impl Reading<'_> {
             return Ok(State::Another);
         }
         for place in part {
-            self.add(*place, reply.value()?);
+            let value = reply.value()?;
+            if Some(place) == part.last() {
+                self.end_with(*place, &value);
+            }
+            self.add(*place, value);
         }
         Ok(State::Same)
+    }
+
+    /// The last message that is read by a request.
+    fn end_with(&mut self, place: u64, value: &Value) {
+        self.id = id_of(value);
+        let sequence = Sequence::new(place);
+        self.page.cursor = Cursor { sequence, id: self.id, ..self.page.cursor };
     }
 
     fn add(&mut self, place: u64, value: Value) {
         let place = Sequence::new(place);
         let text = text_of(value);
         self.bytes += text.as_ref().map_or(0, String::len);
-        self.id = text.as_deref().and_then(codec::id);
-        self.page.cursor = Cursor { sequence: place, id: self.id, ..self.page.cursor };
-        let read = text.ok_or_else(|| "it is not UTF-8".to_owned());
-        match read.and_then(|text| codec::stored(place, &text)) {
-            Ok(message) => self.page.messages.push(message),
-            Err(reason) => {
-                warn_unreadable(self.key, place, &reason);
-                self.page.unreadable.push(place);
-            }
+        let read =
+            text.ok_or_else(|| "it is not UTF-8".to_owned()).and_then(|text| match self.what {
+                What::Messages => {
+                    codec::stored(place, &text).map(|stored| self.page.messages.push(stored))
+                }
+                What::Descriptions => {
+                    codec::described(place, &text).map(|(meta, _)| self.metas.push(meta))
+                }
+            });
+        if let Err(reason) = read {
+            warn_unreadable(self.key, place, &reason);
+            self.page.unreadable.push(place);
         }
     }
 
     /// Whether this is the last message that was read, as far as its id can be read.
     fn ends_with(&self, value: &Value) -> bool {
-        let id = match value {
-            Value::BulkString(bytes) => std::str::from_utf8(bytes).ok().and_then(codec::id),
-            _ => None,
-        };
-        id == self.id
+        id_of(value) == self.id
     }
 
-    /// The number of messages of this size that one command returns.
-    fn messages_per_part(&self) -> usize {
-        let read = self.page.messages.len() + self.page.unreadable.len();
-        let each = self.bytes.checked_div(read).unwrap_or(512);
-        (PART_BYTES / each.max(1)).clamp(*PART_MESSAGES.start(), *PART_MESSAGES.end())
+    /// The bytes of a message on average.
+    fn mean_bytes(&self) -> usize {
+        self.bytes / (self.metas.len() + self.page.unreadable.len()).max(1)
+    }
+
+    fn has_long_texts(&self) -> bool {
+        let present = self.head.counters.present;
+        present.tokens.checked_div(present.messages).is_some_and(|each| each > LONG_TOKENS)
+    }
+}
+
+/// The bytes of a message on average; a guess if none was read.
+fn mean_bytes(read: &[(u64, Value)]) -> usize {
+    let bytes = read.iter().map(|(_, value)| match value {
+        Value::BulkString(bytes) => bytes.len(),
+        _ => 0,
+    });
+    bytes.sum::<usize>().checked_div(read.len()).unwrap_or(PART_BYTES / PART_MESSAGES.end())
+}
+
+/// The number of messages of this size that one command returns.
+pub(crate) fn messages_per_part(mean_bytes: usize) -> usize {
+    (PART_BYTES / mean_bytes.max(1)).clamp(*PART_MESSAGES.start(), *PART_MESSAGES.end())
+}
+
+/// The id of a stored message, as far as it can be read.
+pub(crate) fn id_of(value: &Value) -> Option<MessageId> {
+    match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok().and_then(codec::id),
+        _ => None,
     }
 }
 
@@ -266,8 +364,9 @@ mod tests {
     fn rollback_between_two_parts_is_noticed() {
         let key: MemoryKey = MemoryKey::new("p", "m", "k").unwrap();
         let start = || {
-            let page = Page::new(Cursor::from(Generation::new(GENERATION)));
-            let mut reading = Reading { key: &key, page, id: None, bytes: 0 };
+            let mut head = Head::default();
+            head.generation = Generation::new(GENERATION);
+            let mut reading = Reading::new(&key, What::Messages, head);
             let first = reading.add_part(None, &[1, 2, 3], reply(GENERATION, &[1, 2, 3]));
             assert_eq!(first.unwrap(), State::Same);
             reading

@@ -82,11 +82,16 @@ fn add_messages(
             page.more = true;
             break;
         }
-        page.cursor.sequence = codec::sequence(found)?;
-        page.cursor.id = codec::id(found);
         match readable(key, codec::stored(found))? {
-            Some(message) => page.messages.push(message),
-            None => page.unreadable.push(page.cursor.sequence),
+            Some(message) => {
+                page.cursor = Cursor::at(page.cursor.generation, &message.meta);
+                page.messages.push(message);
+            }
+            None => {
+                page.cursor.sequence = codec::sequence(found)?;
+                page.cursor.id = codec::id(found);
+                page.unreadable.push(page.cursor.sequence);
+            }
         }
     }
     Ok(())

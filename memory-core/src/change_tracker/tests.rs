@@ -142,6 +142,7 @@ impl World {
             return;
         }
         self.writes += 1;
+        let now = self.now();
         let mut receipt = FlushReceipt::new(Uuid::from_u128(self.writes.into()), "test", now);
         receipt.withdrawn = splice.withdrawn.iter().copied().collect();
         let reason = RemovalReason::Withdrawn;

@@ -130,39 +130,44 @@ fn join<'a>(
     dialect: Dialect,
     repairs: &mut Repairs,
 ) -> Vec<Turn<'a>> {
+    let joins = |last: &Turn<'_>, turn: &Turn<'_>| {
+        joins(last, turn, profile, dialect) && !is_planted(RenderBug::NotMerged)
+    };
+    if !turns.array_windows().any(|[last, turn]| joins(last, turn)) {
+        return turns;
+    }
     let mut joined: Vec<Turn<'a>> = Vec::with_capacity(turns.len());
     for turn in turns {
-        let Some(last) = joined.last_mut() else {
-            joined.push(turn);
-            continue;
-        };
-        let is_strict = profile.alternation == Alternation::Strict;
-        let joins = match (last.speaker, turn.speaker) {
-            (Speaker::Assistant, Speaker::Assistant) => {
-                // Items of one answer.
-                let is_answer = dialect != Dialect::Responses
-                    && profile.text_beside_calls
-                    && last.dialect == Some(Dialect::Responses)
-                    && turn.dialect == Some(Dialect::Responses);
-                is_answer || is_strict || profile.alternation == Alternation::CallAfterUser
-            }
-            (Speaker::User, Speaker::User) => is_strict,
-            // Results are part of a user message.
-            (Speaker::Tool, Speaker::User) => {
-                matches!(profile.name, ProfileName::Anthropic | ProfileName::Bedrock)
-            }
-            (one, other) if one.is_system() && other.is_system() => {
-                profile.system == SystemPlacement::TopLevelOrAfterUser
-            }
-            _ => false,
-        };
-        if joins && !is_planted(RenderBug::NotMerged) {
-            merge(last, turn, repairs);
-        } else {
-            joined.push(turn);
+        match joined.last_mut() {
+            Some(last) if joins(last, &turn) => merge(last, turn, repairs),
+            _ => joined.push(turn),
         }
     }
     joined
+}
+
+/// Whether the API requires that a turn is joined to the one before it.
+fn joins(last: &Turn<'_>, turn: &Turn<'_>, profile: &Profile, dialect: Dialect) -> bool {
+    let is_strict = profile.alternation == Alternation::Strict;
+    match (last.speaker, turn.speaker) {
+        (Speaker::Assistant, Speaker::Assistant) => {
+            // Items of one answer.
+            let is_answer = dialect != Dialect::Responses
+                && profile.text_beside_calls
+                && last.dialect == Some(Dialect::Responses)
+                && turn.dialect == Some(Dialect::Responses);
+            is_answer || is_strict || profile.alternation == Alternation::CallAfterUser
+        }
+        (Speaker::User, Speaker::User) => is_strict,
+        // Results are part of a user message.
+        (Speaker::Tool, Speaker::User) => {
+            matches!(profile.name, ProfileName::Anthropic | ProfileName::Bedrock)
+        }
+        (one, other) if one.is_system() && other.is_system() => {
+            profile.system == SystemPlacement::TopLevelOrAfterUser
+        }
+        _ => false,
+    }
 }
 
 /// Adds a turn to the one before it.

@@ -185,6 +185,9 @@ pub(super) fn link<'a>(
     repairs: &mut Repairs,
     is_left_out: &mut [bool],
 ) -> Vec<Turn<'a>> {
+    if !turns.iter().any(|turn| turn.speaker == Speaker::Tool || turn.parts.iter().any(is_call)) {
+        return turns;
+    }
     let mut turns = turns;
     let mut calls = Calls::default();
     for (index, turn) in turns.iter_mut().enumerate() {

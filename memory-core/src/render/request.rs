@@ -1,6 +1,7 @@
 //! The request that is sent, in the form of its API.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
@@ -26,20 +27,61 @@ use crate::tokens::{TokenCounter, message_tokens};
 ///
 /// It is empty only if the history and the system prompt are empty: no API accepts a request without messages. A
 /// history without any sendable content results in the user line `[continue]`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone)]
 pub struct Request {
-    pub(super) profile: ProfileName,
-    pub(super) system: Option<Json>,
-    pub(super) messages: Vec<Json>,
+    profile: ProfileName,
+    system: Option<Json>,
+    messages: Vec<RequestMessage>,
+    /// The messages as JSON, built when they are first read as such.
+    read: OnceLock<Vec<Json>>,
+}
+
+/// A message of a request.
+#[derive(Debug, Clone)]
+pub(crate) enum RequestMessage {
+    /// A stored message that is sent unchanged: a role and a text, which it shares.
+    Shared(Message),
+    Written(Json),
+}
+
+impl RequestMessage {
+    pub(super) fn to_json(&self) -> Json {
+        match self {
+            Self::Shared(message) => message.as_json().into_owned(),
+            Self::Written(json) => json.clone(),
+        }
+    }
+}
+
+impl Serialize for RequestMessage {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Written(json) => json.serialize(serializer),
+            Self::Shared(message) => match message.as_plain() {
+                // In the order of a message that is written for a request.
+                Some(plain) if plain.is_role_and_text() => {
+                    let mut map = serializer.serialize_map(Some(2))?;
+                    map.serialize_entry("role", plain.role.as_str())?;
+                    map.serialize_entry("content", &plain.text)?;
+                    map.end()
+                }
+                _ => message.serialize(serializer),
+            },
+        }
+    }
 }
 
 impl Request {
     pub(super) const fn new(
         profile: ProfileName,
         system: Option<Json>,
-        messages: Vec<Json>,
+        messages: Vec<RequestMessage>,
     ) -> Self {
-        Self { profile, system, messages }
+        Self { profile, system, messages, read: OnceLock::new() }
+    }
+
+    pub(crate) fn as_slice(&self) -> &[RequestMessage] {
+        &self.messages
     }
 
     /// The API of the request.
@@ -54,21 +96,23 @@ impl Request {
         self.system.as_ref()
     }
 
-    /// The messages, contents or items.
+    /// The messages, contents or items. The first call copies the texts; `Serialize` does not.
     #[must_use]
     pub fn messages(&self) -> &[Json] {
-        &self.messages
+        self.read.get_or_init(|| self.messages.iter().map(RequestMessage::to_json).collect())
     }
 
     /// The request as one JSON value.
     #[must_use]
     pub fn to_json(&self) -> Json {
-        let Some(keys) = Keys::of(self.profile) else { return Json::Array(self.messages.clone()) };
+        let Some(keys) = Keys::of(self.profile) else {
+            return Json::Array(self.messages().to_vec());
+        };
         let mut object = JsonObject::new();
         if let Some(system) = &self.system {
             object.insert(keys.system, system.clone());
         }
-        object.with(keys.messages, self.messages.clone()).into()
+        object.with(keys.messages, self.messages().to_vec()).into()
     }
 
     /// The request as a [`Value`], which keeps integers of up to 64 bits and rounds all other numbers to the nearest
@@ -83,7 +127,7 @@ impl Request {
     pub fn count_tokens(&self, counter: &dyn TokenCounter) -> u64 {
         let dialect = dialect_of(self.profile);
         let system = self.system.as_ref().map_or(0, |system| system_tokens(counter, system));
-        let messages = self.messages.iter().map(|json| json_tokens(counter, dialect, json));
+        let messages = self.messages().iter().map(|json| json_tokens(counter, dialect, json));
         messages.fold(system, u64::saturating_add)
     }
 }
@@ -151,6 +195,24 @@ impl Keys {
             }
             ProfileName::Gemini => Some(Self { system: "systemInstruction", messages: "contents" }),
         }
+    }
+}
+
+impl PartialEq for Request {
+    fn eq(&self, other: &Self) -> bool {
+        self.profile == other.profile
+            && self.system == other.system
+            && self.messages() == other.messages()
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("profile", &self.profile)
+            .field("system", &self.system)
+            .field("messages", &self.messages())
+            .finish()
     }
 }
 

@@ -200,6 +200,9 @@ pub(super) fn is_item(turn: &Turn<'_>) -> bool {
 
 /// Joins the items of one answer, by the rule of [`AnswerItem`].
 pub(super) fn join_items(turns: Vec<Turn<'_>>, target: Dialect) -> Vec<Turn<'_>> {
+    if !turns.iter().any(is_item) {
+        return turns;
+    }
     let mut joined: Vec<Turn<'_>> = Vec::with_capacity(turns.len());
     // The kind and place of the item that was added last.
     let mut last: Option<(AnswerItem, Option<Sequence>)> = None;

@@ -4,9 +4,11 @@ use std::collections::HashSet;
 
 use super::bug::{RenderBug, is_planted};
 use super::repair::{RepairKind, Repairs};
-use super::turn::{Speaker, Turn};
+use super::request::RequestMessage;
+use super::turn::{Input, Speaker, Turn};
 use crate::dialect::{Dialect, Loss, Part, TextKind, TextPart};
 use crate::json::{Json, JsonObject};
+use crate::message::Message;
 use crate::profile::{Alphabet, ContentKey, NameForm, Profile, ProfileName, ReasoningForm};
 
 /// The placeholder for the signature of another model's call.
@@ -16,18 +18,40 @@ const SIGNATURE: &str = "skip_thought_signature_validator";
 /// A written message, and its tokens if known.
 #[derive(Debug)]
 pub(super) struct Line {
-    pub(super) json: Json,
+    pub(super) message: RequestMessage,
     pub(super) known: Option<u64>,
+}
+
+impl Line {
+    const fn new(json: Json, known: Option<u64>) -> Self {
+        Self { message: RequestMessage::Written(json), known }
+    }
+
+    /// A message that was written for this request.
+    const fn written(&mut self) -> Option<&mut Json> {
+        match &mut self.message {
+            RequestMessage::Shared(_) => None,
+            RequestMessage::Written(json) => Some(json),
+        }
+    }
 }
 
 /// Writes a turn as messages.
 pub(super) fn turn(
     turn: &mut Turn<'_>,
+    inputs: &[Input<'_>],
     profile: &Profile,
     dialect: Dialect,
     repairs: &mut Repairs,
     lines: &mut Vec<Line>,
 ) {
+    if let Some(known) = turn.known
+        && matches!(dialect, Dialect::Chat | Dialect::Anthropic)
+        && let Some(message) = stored_form(turn, inputs)
+    {
+        lines.push(Line { message: RequestMessage::Shared(message.clone()), known: Some(known) });
+        return;
+    }
     if let ([Part::Text(part)], Some(known)) = (turn.parts.as_slice(), turn.known)
         && let TextPart { text, kind: TextKind::Plain, native: None, citations: None } = part
         && turn.author.is_none()
@@ -35,7 +59,7 @@ pub(super) fn turn(
     {
         let role = turn.speaker.role();
         let json = JsonObject::new().with("role", role.as_str()).with("content", text.as_ref());
-        lines.push(Line { json: json.into(), known: Some(known) });
+        lines.push(Line::new(json.into(), Some(known)));
         return;
     }
     if profile.name == ProfileName::StrictTemplate {
@@ -64,8 +88,23 @@ pub(super) fn turn(
         }
         // The messages of one turn are counted together.
         let known = turn.known.map(|known| if index + 1 == count { known } else { 0 });
-        lines.push(Line { json, known });
+        lines.push(Line::new(json, known));
     }
+}
+
+/// The stored message of which a turn is the unchanged role and text.
+fn stored_form<'a>(turn: &Turn<'_>, inputs: &[Input<'a>]) -> Option<&'a Message> {
+    let [Part::Text(TextPart { text, kind: TextKind::Plain, native: None, citations: None })] =
+        turn.parts.as_slice()
+    else {
+        return None;
+    };
+    let message = inputs.get(turn.input?)?.message;
+    let stored = message.as_plain().filter(|plain| plain.is_role_and_text())?;
+    let is_same = turn.author.is_none()
+        && stored.role == turn.speaker.role()
+        && std::ptr::eq(text.as_ref(), stored.text.as_str());
+    is_same.then_some(message)
 }
 
 /// Templates concatenate the content of all roles except the user's as strings.
@@ -213,7 +252,7 @@ pub(super) fn finish(lines: &mut Vec<Line>, profile: &Profile, repairs: &mut Rep
         ProfileName::OpenaiResponses => responses(lines, repairs),
         ProfileName::Gemini if profile.reasoning == ReasoningForm::SignedCalls => {
             for line in lines.iter_mut() {
-                if sign(&mut line.json) {
+                if line.written().is_some_and(sign) {
                     line.known = None;
                     repairs.add(RepairKind::SignaturePlaceholder, None);
                 }
@@ -254,7 +293,9 @@ fn sign(content: &mut Json) -> bool {
 fn cache_marks(lines: &mut [Line], most: usize, repairs: &mut Repairs) {
     let mut left = most;
     for line in lines.iter_mut().rev() {
-        strip_marks(&mut line.json, &mut left, repairs);
+        if let Some(json) = line.written() {
+            strip_marks(json, &mut left, repairs);
+        }
     }
 }
 
@@ -300,7 +341,7 @@ fn id_prefix(kind: &str) -> Option<&'static str> {
 fn responses(lines: &mut Vec<Line>, repairs: &mut Repairs) {
     let mut seen: HashSet<String> = HashSet::new();
     for line in lines.iter_mut() {
-        let Json::Object(item) = &mut line.json else { continue };
+        let Some(Json::Object(item)) = line.written() else { continue };
         let kind = item.get("type").and_then(Json::as_str).unwrap_or("message").to_owned();
         let (Some(prefix), Some(id)) = (id_prefix(&kind), item.get("id")) else { continue };
         let is_right = id.as_str().is_some_and(|id| {
@@ -317,13 +358,12 @@ fn responses(lines: &mut Vec<Line>, repairs: &mut Repairs) {
     while let Some(at) = index.checked_sub(1) {
         index = at;
         let Some(line) = lines.get_mut(at) else { break };
-        let kind = line.json.get_str("type").unwrap_or("message").to_owned();
+        let Some(json) = line.written() else { continue };
+        let kind = json.get_str("type").unwrap_or("message").to_owned();
         if kind == "reasoning" {
-            let has_id = line.json.get("id").is_some();
+            let has_id = json.get("id").is_some();
             let is_followed = next.is_some_and(|(is_product, _)| is_product);
-            if !(is_followed || is_planted(RenderBug::LoneReasoningKept))
-                || !says_something(&mut line.json)
-            {
+            if !(is_followed || is_planted(RenderBug::LoneReasoningKept)) || !says_something(json) {
                 lines.remove(at);
                 forget_tokens(lines, at);
                 repairs.add(RepairKind::ReasoningLeftOut, None);
@@ -331,7 +371,7 @@ fn responses(lines: &mut Vec<Line>, repairs: &mut Repairs) {
                 continue;
             }
             if let Some((_, place)) = next.filter(|_| !has_id)
-                && let Some(Json::Object(product)) = lines.get_mut(place).map(|l| &mut l.json)
+                && let Some(Json::Object(product)) = lines.get_mut(place).and_then(Line::written)
                 && product.get("type").and_then(Json::as_str) != Some("reasoning")
                 && product.remove("id").is_some()
             {
@@ -341,7 +381,7 @@ fn responses(lines: &mut Vec<Line>, repairs: &mut Repairs) {
             continue;
         }
         let is_product = match kind.as_str() {
-            "message" => line.json.get_str("role") == Some("assistant"),
+            "message" => json.get_str("role") == Some("assistant"),
             "item_reference"
             | "compaction"
             | "compaction_trigger"

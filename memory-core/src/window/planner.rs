@@ -93,6 +93,10 @@ pub struct ContextPlanner<'a> {
 
 /// The next step of a planner.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a plan is moved once, and a box would be one more allocation for each window"
+)]
 pub enum Step {
     /// Fetch the messages at these places, in ascending order, and pass each to [`ContextPlanner::add`].
     Fetch(Vec<Sequence>),

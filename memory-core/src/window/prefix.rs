@@ -1,9 +1,12 @@
 //! The prefix that two requests share, on which providers' prompt caches work.
 
-use std::hash::{DefaultHasher, Hash, Hasher as _};
+use std::hash::{BuildHasher as _, Hash, Hasher};
+
+use foldhash::fast::FixedState;
 
 use crate::json::Json;
-use crate::render::Request;
+use crate::message::Role;
+use crate::render::{Request, RequestMessage};
 
 /// Identifies the messages of a request, to find the prefix that a later request shares with it.
 ///
@@ -48,12 +51,12 @@ struct Part {
 impl PrefixMark {
     /// The mark of a request. `tokens` are those of the system prompt and of each message.
     pub(super) fn new(request: &Request, system: u64, tokens: &[u32]) -> Self {
-        let head = (request.profile(), request.system().map(hash_of));
+        let head = (request.profile(), request.system().map(hash_of_json));
         let part = |hash: u64, tokens: u32| Part { hash: fold(hash), tokens };
-        let messages = request.messages().iter().zip(tokens);
+        let messages = request.as_slice().iter().zip(tokens);
         Self {
             head: part(digest(&head), u32::try_from(system).unwrap_or(u32::MAX)),
-            messages: messages.map(|(json, tokens)| part(hash_of(json), *tokens)).collect(),
+            messages: messages.map(|(message, tokens)| part(hash_of(message), *tokens)).collect(),
         }
     }
 
@@ -71,10 +74,11 @@ impl PrefixMark {
     }
 }
 
+/// The same in every process; collisions can be made, but affect only the count of unchanged tokens.
+const STATE: FixedState = FixedState::with_seed(0);
+
 fn digest(value: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
+    STATE.hash_one(value)
 }
 
 /// Both halves of a hash.
@@ -83,30 +87,77 @@ const fn fold(hash: u64) -> u32 {
     u32::from_le_bytes([a ^ e, b ^ f, c ^ g, d ^ h])
 }
 
-fn hash_of(json: &Json) -> u64 {
-    let mut hasher = DefaultHasher::new();
+fn hash_of(message: &RequestMessage) -> u64 {
+    let mut hasher = STATE.build_hasher();
+    match message {
+        RequestMessage::Written(json) => hash_json(json, &mut hasher),
+        RequestMessage::Shared(message) => match message.as_plain() {
+            Some(plain) if plain.is_role_and_text() => {
+                hash_role_and_text(&plain.role, &plain.text, &mut hasher);
+            }
+            _ => hash_json(&message.as_json(), &mut hasher),
+        },
+    }
+    hasher.finish()
+}
+
+fn hash_of_json(json: &Json) -> u64 {
+    let mut hasher = STATE.build_hasher();
     hash_json(json, &mut hasher);
     hasher.finish()
 }
 
+/// The start of an object and of a text.
+const OBJECT: u8 = 5;
+const TEXT: u8 = 3;
+
+/// As [`hash_json`] of the same message in JSON.
+fn hash_role_and_text(role: &Role, text: &str, hasher: &mut impl Hasher) {
+    OBJECT.hash(hasher);
+    for (key, value) in [("role", role.as_str()), ("content", text)] {
+        key.hash(hasher);
+        TEXT.hash(hasher);
+        value.hash(hasher);
+    }
+    0_u8.hash(hasher);
+}
+
 /// Hashes a value as it is written: the order of members counts.
-fn hash_json(json: &Json, hasher: &mut DefaultHasher) {
-    std::mem::discriminant(json).hash(hasher);
+fn hash_json(json: &Json, hasher: &mut impl Hasher) {
     match json {
-        Json::Null => {}
-        Json::Bool(value) => value.hash(hasher),
-        Json::Number(number) => number.to_string().hash(hasher),
-        Json::String(text) => text.hash(hasher),
+        Json::Null => 0_u8.hash(hasher),
+        Json::Bool(value) => (1_u8, value).hash(hasher),
+        Json::Number(number) => (2_u8, number.to_string()).hash(hasher),
+        Json::String(text) => (TEXT, text).hash(hasher),
         Json::Array(items) => {
-            items.len().hash(hasher);
+            (4_u8, items.len()).hash(hasher);
             items.iter().for_each(|item| hash_json(item, hasher));
         }
         Json::Object(object) => {
+            OBJECT.hash(hasher);
             for (key, value) in object.iter() {
                 key.hash(hasher);
                 hash_json(value, hasher);
             }
             0_u8.hash(hasher);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Message;
+
+    #[test]
+    fn shared_and_written_messages_have_one_hash() {
+        for message in [Message::user("Where is it?"), Message::system(""), Message::assistant("é")]
+        {
+            let written = RequestMessage::Written(message.as_json().into_owned());
+            assert_eq!(hash_of(&written), hash_of(&RequestMessage::Shared(message)));
+        }
+        let [one, other] =
+            ["a", "b"].map(|text| hash_of(&RequestMessage::Shared(Message::user(text))));
+        assert_ne!(one, other);
     }
 }

@@ -102,6 +102,11 @@ impl PlainMessage {
         Json::Object(object)
     }
 
+    /// Whether it has no name and no call id.
+    pub(crate) const fn is_role_and_text(&self) -> bool {
+        self.name.is_none() && self.call_id.is_none()
+    }
+
     fn answers(&self) -> bool {
         matches!(self.role, Role::Tool | Role::Function)
     }
