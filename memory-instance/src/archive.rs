@@ -121,7 +121,8 @@ impl MemoryInstance {
     }
 
     /// Undoes a flush, or a rewind, by the id of its [receipt](memory_core::store::FlushReceipt::id): the original
-    /// messages return to their places, and the summary is removed, in one step. Messages that came since stay.
+    /// messages return to their places, the originals of cleared tool results too, and the summary is removed, in one step.
+    /// Messages that came since stay.
     ///
     /// After that no automatic flush begins until [`perform_flush`](Self::perform_flush), because it would remove the
     /// same messages again; [`health`](Self::health) reports this. A clear ends this
@@ -157,8 +158,8 @@ impl MemoryInstance {
     ///
     /// # Errors
     /// [`StoreErrorKind::NotRestorable`](memory_core::store::StoreErrorKind::NotRestorable) with the reason: the
-    /// messages are no longer in the archive, a later summary was built on this one (undo that flush first), or the
-    /// memory was cleared and the archive still has that clear. A clear that removed no message is not recorded.
+    /// messages are no longer in the archive, a later summary was built on this one or took a message whose tool results this
+    /// one cleared (undo that flush first), such a message was replaced since, or the memory was cleared and the archive still has that clear. A clear that removed no message is not recorded.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the flush undone or not, never half.

@@ -202,7 +202,7 @@ pub enum MemoryError {
     },
     /// The resource names a strategy that is not registered.
     #[error(
-        "resource `{resource}`: flushing_strategy.type: `{strategy}` is not known; choose fifo, priority or hybrid_summary, or register a custom strategy"
+        "resource `{resource}`: flushing_strategy.type: `{strategy}` is not known; choose fifo, priority, hybrid_summary or clear_tool_results, or register a custom strategy"
     )]
     UnknownStrategy {
         /// The resource.

@@ -13,7 +13,8 @@ use memory_core::{
     EstimateCounter, MemoryResource, MemoryStore, Message, Profile, TokenCounter, WindowOptions,
 };
 use memory_flush::{
-    FallbackChain, Fifo, FlushStrategy, HybridSummary, PriorityEviction, Summarizer,
+    ClearToolResults, FallbackChain, Fifo, FlushStrategy, HybridSummary, PriorityEviction,
+    Summarizer,
 };
 use memory_lock::LockOptions;
 
@@ -166,6 +167,7 @@ fn strategy(
         "fifo" => Ok(Arc::new(Fifo)),
         "priority" => Ok(Arc::new(PriorityEviction)),
         "hybrid_summary" => Ok(Arc::new(HybridSummary)),
+        "clear_tool_results" => Ok(Arc::new(ClearToolResults)),
         other => Err(MemoryError::UnknownStrategy {
             resource: resource.id.clone(),
             strategy: other.to_owned(),

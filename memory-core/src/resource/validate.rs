@@ -102,7 +102,7 @@ impl MemoryResource {
         if kind.as_deref().is_some_and(|kind| kind.trim().is_empty()) {
             return Err(self.refuse(
                 "flushing_strategy.type",
-                "is empty; choose fifo, priority, hybrid_summary or the name of a registered strategy",
+                "is empty; choose fifo, priority, hybrid_summary, clear_tool_results or the name of a registered strategy",
             ));
         }
         let budget = self.budget_tokens()?;

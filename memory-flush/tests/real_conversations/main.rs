@@ -1,5 +1,6 @@
 //! Recorded conversations of tool-using agents, flushed and trimmed in many ways.
 
+mod cleared;
 mod conversions;
 mod requests;
 

@@ -7,14 +7,14 @@ use memory_core::Sequence;
 use memory_core::store::{ArchivedRemoval, RemovalCause};
 
 use crate::args::Memories;
-use crate::flush::places;
+use crate::flush::{cleared, places};
 use crate::out::{Out, count, number, table};
 use crate::tail::show;
 
 /// List what was removed from a memory and is in its archive, show it, or undo it
 ///
 /// A memory has an archive if its resource has one: archive: { keep: 30d }. Undoing a flush returns the original
-/// messages to their places and removes the summary; automatic flushes then wait for the next `memory flush`.
+/// messages and tool results to their places and removes the summary; automatic flushes then wait for the next `memory flush`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -68,7 +68,15 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
     if removals.is_empty() {
         return out.line(format!("{}: the archive is empty", memory.key()));
     }
-    let mut rows = table(&["#removal", "cause", "time", "#messages", "#tokens", "places"]);
+    let mut rows = table(&[
+        "#removal",
+        "cause",
+        "time",
+        "#messages",
+        "#tokens",
+        "places",
+        "tool results cleared",
+    ]);
     for removal in &removals {
         let ArchivedRemoval { number: removal_number, removed_at, messages, tokens, .. } = removal;
         rows.add_row([
@@ -78,6 +86,7 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
             number(*messages),
             number(*tokens),
             places(&removal.places),
+            removal.receipt.as_ref().map_or_else(|| "none".to_owned(), cleared),
         ]);
     }
     out.line(rows)

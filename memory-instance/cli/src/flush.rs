@@ -41,6 +41,10 @@ fn receipt_table(receipt: &FlushReceipt) -> comfy_table::Table {
     rows.add_row(pair("messages", receipt.messages_before, receipt.messages_after));
     rows.add_row(["evicted", &places(&receipt.evicted), ""]);
     rows.add_row(["summarized", &places(&receipt.summarized), ""]);
+    if !receipt.replaced.is_empty() {
+        let freed = format!("{} tokens freed", number(receipt.tokens_cleared()));
+        rows.add_row(["tool results cleared", &cleared(receipt), &freed]);
+    }
     if let Some(summary) = &receipt.summary {
         let text = format!("#{} of {} tokens", summary.sequence, summary.tokens);
         rows.add_row(["summary", &text, &summary.summarizer]);
@@ -50,6 +54,11 @@ fn receipt_table(receipt: &FlushReceipt) -> comfy_table::Table {
     }
     rows.add_row(["strategy", &receipt.strategy, &format!("{:?}", receipt.duration)]);
     rows
+}
+
+/// The messages whose tool results were cleared.
+pub(crate) fn cleared(receipt: &FlushReceipt) -> String {
+    places(&receipt.replaced.iter().map(|one| one.sequence).collect())
 }
 
 /// The number of places, the first and the last.

@@ -10,7 +10,7 @@ use memory_core::{MemoryHealth, MemoryKey};
 use crate::args::Memories;
 use crate::escape;
 use crate::failure::note;
-use crate::flush::places;
+use crate::flush::{cleared, places};
 use crate::keys;
 use crate::out::{Out, count, number, table};
 
@@ -208,6 +208,9 @@ fn last_flush(health: &MemoryHealth) -> String {
         places(&receipt.summarized),
         places(&receipt.evicted),
     );
+    if !receipt.replaced.is_empty() {
+        text.push_str(&format!("\ntool results cleared {}", cleared(receipt)));
+    }
     if let Some(summary) = &receipt.summary {
         text.push_str(&format!("\nsummary by {}", summary.summarizer));
         if let Some(fallback) = &summary.fallback {

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use memory_core::StoredMessage;
 use memory_core::lease::LeaseProof;
-use memory_core::store::{FlushReceipt, Outline, Splice, StoreErrorKind};
+use memory_core::store::{FlushReceipt, Outline, Replacement, Splice, StoreErrorKind};
+use memory_core::{Sequence, StoredMessage};
 use memory_flush::{
-    FlushInput, FlushPlan, FlushRecord, SummaryRequest, WrittenSummary, splice_for,
+    FlushInput, FlushPlan, FlushRecord, SummaryRequest, WrittenSummary, clear_message, splice_for,
 };
 use tokio::time::Instant;
 
@@ -19,6 +19,10 @@ use crate::rules::FlushMode;
 
 /// The number of other holders' maximum turns that the commit of a flush waits.
 const COMMIT_WAITS: u32 = 2;
+
+/// The messages that are read at once to clear their tool results.
+const CLEARED_AT_ONCE: usize = 128;
+
 /// The trigger of a flush.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trigger {
@@ -97,6 +101,10 @@ impl Inner {
         let rules = &self.rules;
         let now = self.backend.now();
         let input = FlushInput::new(&outline.metas, &rules.policy, &rules.settings, now);
+        let Some(clearable) = self.clearable(outline, input.clear_candidates()).await? else {
+            return Ok(Planned::Outdated);
+        };
+        let input = input.with_clearable(&clearable);
         let plan = caught(|| rules.strategy.plan(&input))
             .ok_or_else(|| self.panicked(format!("the strategy `{}`", record.strategy)))?;
         input.validate(&plan).map_err(|problem| MemoryError::Plan {
@@ -107,9 +115,16 @@ impl Inner {
         if plan.is_empty() && input.target.is_met_by(input.before()) {
             return Ok(Planned::Nothing);
         }
-        let Some(messages) = self.fetch_planned(outline, &plan).await? else {
+        let Some(mut messages) = self.fetch_planned(outline, &plan).await? else {
             return Ok(Planned::Outdated);
         };
+        for message in &mut messages {
+            let place = message.meta.sequence;
+            let cleared = clearable.iter().find(|one| one.sequence == place);
+            if let Some(one) = cleared.filter(|_| plan.clear.contains(&place)) {
+                *message = one.message.clone().stored_at(place);
+            }
+        }
         let summary = caught_in(self.summarize(messages))
             .await
             .ok_or_else(|| self.panicked("a summarizer or the token counter".into()))?;
@@ -129,11 +144,42 @@ impl Inner {
         }
         let mut places = plan.summarize.clone();
         places.sort_unstable();
-        match self.store().fetch(&self.key, outline.cursor(), &places).await {
+        self.fetch_at(outline, &places).await
+    }
+
+    /// The messages at these places, or `None` if the snapshot is outdated.
+    async fn fetch_at(
+        &self,
+        outline: &Outline,
+        places: &[Sequence],
+    ) -> Result<Option<Vec<StoredMessage>>, MemoryError> {
+        match self.store().fetch(&self.key, outline.cursor(), places).await {
             Ok(messages) => Ok(Some(messages)),
             Err(error) if error.kind() == &StoreErrorKind::Conflict => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The cleared forms of the messages at these places, in ascending order, or `None` if the snapshot is outdated.
+    /// Messages without a result that can be cleared are left out.
+    async fn clearable(
+        &self,
+        outline: &Outline,
+        places: Vec<Sequence>,
+    ) -> Result<Option<Vec<Replacement>>, MemoryError> {
+        let mut clearable = Vec::new();
+        // Only the short cleared forms are kept.
+        for part in places.chunks(CLEARED_AT_ONCE) {
+            let Some(messages) = self.fetch_at(outline, part).await? else { return Ok(None) };
+            let counter = &*self.rules.counter;
+            let clear = |message: &StoredMessage| {
+                let id = self.backend.ids.message(self.backend.clock.now_millis());
+                clear_message(message, id, counter)
+            };
+            let cleared = caught(|| messages.iter().filter_map(clear).collect::<Vec<_>>());
+            clearable.extend(cleared.ok_or_else(|| self.panicked("the token counter".into()))?);
+        }
+        Ok(Some(clearable))
     }
 
     /// Has the summary of these messages written. Appends continue meanwhile.

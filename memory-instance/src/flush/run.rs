@@ -105,10 +105,11 @@ impl Inner {
         }
     }
 
-    /// Logs one line for each flush that removes messages: only counts.
+    /// Logs one line for each flush that removes messages or clears tool results: only counts.
     fn log_removed(&self, receipt: &FlushReceipt) {
         let (evicted, summarized) = (receipt.evicted.len(), receipt.summarized.len());
-        if evicted + summarized == 0 {
+        let cleared = receipt.replaced.len();
+        if evicted + summarized == 0 && cleared == 0 {
             return;
         }
         tracing::info!(
@@ -122,6 +123,7 @@ impl Inner {
             messages_after = receipt.messages_after,
             tokens_before = receipt.tokens_before,
             tokens_after = receipt.tokens_after,
+            cleared_results = cleared,
             duration_ms = u64::try_from(receipt.duration.as_millis()).unwrap_or(u64::MAX),
             "flush removed messages"
         );

@@ -63,7 +63,7 @@ async fn resources_with_unmet_needs_are_refused() {
     for (resource, error) in [
         (
             unknown,
-            "resource `m`: flushing_strategy.type: `lru` is not known; choose fifo, priority or hybrid_summary, or register a custom strategy",
+            "resource `m`: flushing_strategy.type: `lru` is not known; choose fifo, priority, hybrid_summary or clear_tool_results, or register a custom strategy",
         ),
         (
             durable,

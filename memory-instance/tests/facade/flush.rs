@@ -385,7 +385,7 @@ async fn custom_strategy_must_keep_the_invariants(on: On) {
     let refused = memory.perform_flush().await.unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "flush default:m:k with strategy `careless`: the plan removes the critical message at place 1: keep critical messages",
+        "flush default:m:k with strategy `careless`: the plan removes or clears the critical message at place 1: keep critical messages",
     );
     assert_eq!(memory.len().await.unwrap(), 151);
     let health = memory.health().await.unwrap();

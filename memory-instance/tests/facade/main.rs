@@ -41,6 +41,7 @@ mod archive;
 mod bad_input;
 mod breaker;
 mod cancel;
+mod clear_tool_results;
 mod clocks;
 mod defaults;
 mod exclusive;

@@ -140,7 +140,7 @@ fn refusal_names_field_and_remedy() {
         (
             "/flushing_strategy/type",
             json!(""),
-            "flushing_strategy.type: is empty; choose fifo, priority, hybrid_summary or the name of a registered strategy",
+            "flushing_strategy.type: is empty; choose fifo, priority, hybrid_summary, clear_tool_results or the name of a registered strategy",
         ),
         ("/flushing_strategy/flush_target", json!(0.9), "flushing_strategy.flush_target: "),
         (

@@ -19,6 +19,7 @@ on_every_store!(
     clear_counts_removals_and_still_knows_imports,
     rewind_takes_back_the_newest_messages,
     archive_lists_and_undoes_removals,
+    cleared_tool_results_are_shown_and_undone,
     sweep_removes_unused_memories_on_demand,
 );
 
@@ -261,6 +262,39 @@ fn archive_lists_and_undoes_removals(folder: &Folder) {
     assert_eq!(folder.json("archive --resource r.toml --json")[0]["cause"], "clear");
     folder.ok("clear --resource r.toml --yes --purge");
     assert_eq!(folder.json("archive --resource r.toml --json"), json!([]));
+}
+
+fn cleared_tool_results_are_shown_and_undone(folder: &Folder) {
+    let turn = |number: usize| {
+        let call = json!({"id": format!("c{number}"), "type": "function", "function": {"name": "f", "arguments": "{}"}});
+        let result = json!({"role": "tool", "tool_call_id": format!("c{number}"), "content": "a fare ".repeat(60)});
+        [json!({"role": "assistant", "content": null, "tool_calls": [call]}), result]
+    };
+    let talk: Vec<_> = (0..5).flat_map(turn).map(|message| message.to_string()).collect();
+    folder.write("talk.jsonl", talk.join("\n"));
+    folder.write(
+        "r.yaml",
+        "id: r\nkey: k\nmax_tokens: 1200\narchive: { keep: 30d }\nflushing_strategy: { type: clear_tool_results, clear_tool_results: { keep: 2 } }\n",
+    );
+    folder.ok("import talk.jsonl --resource r.yaml");
+    let before = folder.ok("export --resource r.yaml");
+    let shown = folder.ok("flush --resource r.yaml");
+    assert!(shown.contains("tool results cleared") && shown.contains("3 (#2 to #6)"), "{shown}");
+    assert!(folder.ok("health --resource r.yaml").contains("tool results cleared 3 (#2 to #6)"));
+    let cleared = folder.ok("export --resource r.yaml");
+    assert_eq!(cleared.matches("[tool result cleared: ").count(), 3);
+    assert!(folder.ok("archive --resource r.yaml").contains("3 (#2 to #6)"));
+    let removals = folder.json("archive --resource r.yaml --json");
+    assert_eq!(removals[0]["messages"], 3);
+    assert_eq!(removals[0]["receipt"]["replaced"].as_array().map(Vec::len), Some(3));
+    let number = removals[0]["number"].as_u64().unwrap();
+    assert!(
+        folder.ok(&format!("archive --resource r.yaml --undo {number}")).contains("3 messages")
+    );
+    assert_eq!(folder.ok("export --resource r.yaml"), before);
+    folder.write("bad.yaml", "id: r\nkey: k\nmax_tokens: 800\nflushing_strategy: { type: fifo, clear_tool_results: { keep: 2 } }\n");
+    let refused = folder.run("flush --resource bad.yaml");
+    assert!(refused.err.contains("flushing_strategy.clear_tool_results"), "{}", refused.err);
 }
 
 fn rewind_takes_back_the_newest_messages(folder: &Folder) {
