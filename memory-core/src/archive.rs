@@ -68,6 +68,10 @@ pub struct ArchivedRemoval {
     pub bytes: u64,
     /// The receipt of the flush, or of the messages that were taken back. It lives as long as the removal.
     pub receipt: Option<FlushReceipt>,
+    /// The places of its messages that were [erased](crate::MemoryStore::erase), and that of its summary if that was
+    /// erased. Such a removal cannot be undone.
+    #[serde(default, skip_serializing_if = "SequenceSet::is_empty")]
+    pub erased: SequenceSet,
 }
 
 impl ArchivedRemoval {
@@ -89,6 +93,7 @@ impl ArchivedRemoval {
             tokens: 0,
             bytes: 0,
             receipt: None,
+            erased: SequenceSet::default(),
         }
     }
 
@@ -113,6 +118,9 @@ impl ArchivedRemoval {
             return Err(RestoreRefusal::Cleared);
         }
         let receipt = self.receipt.as_ref().ok_or(RestoreRefusal::NotArchived)?;
+        if !self.erased.is_empty() {
+            return Err(RestoreRefusal::Erased);
+        }
         let removed = |place| all.clone().any(|later| later.places.contains(place));
         if let Some(summary) = &receipt.summary {
             match present(summary.sequence) {
@@ -181,4 +189,7 @@ pub enum RestoreRefusal {
     /// The memory was cleared after the removal.
     #[error("the memory was cleared since")]
     Cleared,
+    /// One of its messages, or its summary, was erased.
+    #[error("an original or the summary was erased since, and the rest is not restored without it")]
+    Erased,
 }

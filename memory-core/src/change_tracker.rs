@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::changes::{Change, Removal, RemovalReason};
+use crate::erasure::Erasure;
 use crate::receipt::{FlushReceipt, SequenceSet};
 use crate::store::{Cursor, Generation, Head, Outline, Page};
 use crate::stored::{MessageId, Sequence, StoredMessage};
@@ -122,13 +123,14 @@ impl ChangeTracker {
         Ok((!page.messages.is_empty()).then_some(Change::Appended(page.messages)))
     }
 
-    /// The changes up to a page of the whole memory, with the head that was read first and the receipts that were read
-    /// in between. `None` if messages were removed or replaced between these reads: read all three again.
+    /// The changes up to a page of the whole memory, with the head that was read first, and the receipts and erasures
+    /// that were read in between. `None` if messages were removed or replaced between these reads: read all of them again.
     #[must_use]
     pub fn compare(
         &mut self,
         page: &Page,
         receipts: &[FlushReceipt],
+        erasures: &[Erasure],
         head: &Head,
     ) -> Option<Vec<Change>> {
         if head.generation != page.cursor.generation {
@@ -151,7 +153,7 @@ impl ChangeTracker {
             self.last = self.last.max(last);
         }
         let mut messages = page.messages.iter().peekable();
-        let reasons = Reasons::new(receipts);
+        let reasons = Reasons::new(receipts, erasures);
         let mut from = Sequence::ZERO.plus(1);
         for (index, place) in now.iter().enumerate() {
             if index == 0 {
@@ -291,24 +293,30 @@ fn last_cleared(now: &[Place], receipts: &[FlushReceipt], last: Sequence) -> Seq
     first.map_or(last, before)
 }
 
-/// Why places were removed, by the receipts of flushes, newest first.
+/// Why places were removed, by the receipts of flushes and the erasures, newest first.
 struct Reasons<'a> {
     receipts: &'a [FlushReceipt],
+    erasures: &'a [Erasure],
     /// The places at which a reason begins or ends, ascending.
     bounds: Vec<Sequence>,
 }
 
 impl<'a> Reasons<'a> {
-    fn new(receipts: &'a [FlushReceipt]) -> Self {
+    fn new(receipts: &'a [FlushReceipt], erasures: &'a [Erasure]) -> Self {
         let sets = receipts.iter().flat_map(FlushReceipt::removed);
+        let sets = sets.chain(erasures.iter().map(|erasure| &erasure.present));
         let ranges = sets.flat_map(SequenceSet::ranges);
         let mut bounds: Vec<_> = ranges.flat_map(|(first, last)| [*first, last.plus(1)]).collect();
         bounds.sort_unstable();
         bounds.dedup();
-        Self { receipts, bounds }
+        Self { receipts, erasures, bounds }
     }
 
     fn of(&self, place: Sequence) -> RemovalReason {
+        // It was present then, and no message has its place since.
+        if self.erasures.iter().any(|erasure| erasure.present.contains(place)) {
+            return RemovalReason::Erased;
+        }
         let reason = |receipt: &FlushReceipt| {
             if receipt.summarized.contains(place) {
                 return Some(RemovalReason::Summarized);

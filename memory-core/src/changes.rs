@@ -15,7 +15,7 @@ use crate::stored::{Sequence, StoredMessage};
 pub enum Change {
     /// Messages were added at the end.
     Appended(Vec<StoredMessage>),
-    /// Messages were removed by flushes, or taken back. Several removals may be reported as one.
+    /// Messages were removed by flushes, taken back, or erased. Several removals may be reported as one.
     Removed(Removal),
     /// The message at this message's place was replaced by it.
     Replaced(Arc<StoredMessage>),
@@ -63,12 +63,14 @@ pub enum RemovalReason {
     Withdrawn,
     /// It was the summary of a flush that was undone.
     Undone,
+    /// It was [erased](crate::MemoryStore::erase). Copies of its text should be erased too.
+    Erased,
     /// The receipt of its flush is no longer kept, or a clear removed it while only summaries were present.
     Unknown,
 }
 
 impl RemovalReason {
-    /// The reason as one word: `summarized`, `evicted`, `withdrawn`, `undone` or `unknown`.
+    /// The reason as one word: `summarized`, `evicted`, `withdrawn`, `undone`, `erased` or `unknown`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -76,6 +78,7 @@ impl RemovalReason {
             Self::Evicted => "evicted",
             Self::Withdrawn => "withdrawn",
             Self::Undone => "undone",
+            Self::Erased => "erased",
             Self::Unknown => "unknown",
         }
     }

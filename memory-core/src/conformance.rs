@@ -15,7 +15,8 @@
 //! 3. If the store's state can be restored (a file from its copy, a key from its dump), also implement
 //!    [`StoreFixture::fresh_with_rollback`] for the cases in which a server comes back without its newest writes.
 //!    Otherwise these cases are skipped, and the test's output reports it. The same holds for a store without an
-//!    archive, whose fixture says so with [`StoreFixture::keeps_archive`].
+//!    archive, or without erasure, whose fixture says so with [`StoreFixture::keeps_archive`] or
+//!    [`StoreFixture::erases`].
 //! 4. Call [`run_all`] in one test; it names the case that failed. For one test per case, run each of [`cases`].
 //!
 //! ```
@@ -25,7 +26,7 @@
 //! use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 //! use memory_core::health::ServerHealth;
 //! use memory_core::lease::{LeaseDomain, LeaseProof};
-//! use memory_core::store::{StoreOperation, StoreWatch, LocalWatchers, Access, Append, Appended, ArchivedRemoval, Clear, Counters, Cursor, Durability, FlushReceipt, Head, MemoryState, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Restore, Splice, StoreError, UnusedPage, UnusedQuery};
+//! use memory_core::store::{StoreOperation, StoreWatch, LocalWatchers, Access, Append, Appended, ArchivedRemoval, Clear, Counters, Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, Head, MemoryState, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Restore, Splice, StoreError, UnusedPage, UnusedQuery};
 //! # use std::collections::BTreeMap;
 //! # use std::num::NonZeroUsize;
 //! # use std::ops::Bound;
@@ -111,6 +112,17 @@
 //! #         limit: NonZeroUsize,
 //! #     ) -> Result<Vec<StoredMessage>, StoreError> {
 //! #         Ok(self.with(key, |memory, now| memory.archived(removal, after, limit, now)))
+//! #     }
+//! #     async fn erase(
+//! #         &self,
+//! #         key: &MemoryKey,
+//! #         access: Access,
+//! #         erase: &Erase,
+//! #     ) -> Result<Erased, StoreError> {
+//! #         self.with(key, |memory, now| memory.erase(access, erase, now)).map_err(at(key))
+//! #     }
+//! #     async fn erasures(&self, key: &MemoryKey) -> Result<Vec<Erasure>, StoreError> {
+//! #         Ok(self.with(key, |memory, now| memory.erasures(now)))
 //! #     }
 //! #     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {
 //! #         self.with(key, |memory, now| memory.claim(lease, now)).map_err(at(key))
@@ -207,7 +219,7 @@
 //! # Coverage
 //!
 //! Cases cover the recognition of retries, order, batches, fencing, claims, counters against a recount, replaced
-//! messages, splices, receipts, the archive, TTLs, cursors and listings, the removal of unused memories, watches, interleaved appends on
+//! messages, splices, receipts, the archive, erasures, TTLs, cursors and listings, the removal of unused memories, watches, interleaved appends on
 //! one task, and rollback. If the store shares a [domain](MemoryStore::lease_domain) with a lease backend, they also
 //! check that it refuses leases that are not live.
 //!
@@ -226,6 +238,7 @@ mod append;
 mod archive;
 mod case;
 mod catch_up;
+mod erase;
 mod read;
 mod replace;
 mod replaced;
@@ -272,6 +285,12 @@ pub trait StoreFixture: Debug + Send + Sync {
     fn keeps_archive(&self) -> bool {
         true
     }
+
+    /// Whether the store implements [`erase`](MemoryStore::erase) and [`erasures`](MemoryStore::erasures). Default: it
+    /// does.
+    fn erases(&self) -> bool {
+        true
+    }
 }
 
 /// Restores the state of a store under its open handle, as after a failover that loses the newest writes, or after a
@@ -294,6 +313,8 @@ pub fn cases() -> impl Iterator<Item = Case> {
         .chain(restore::CASES)
         .chain(replaced::CASES)
         .chain(replaced::ARCHIVE_CASES)
+        .chain(erase::CASES)
+        .chain(erase::ARCHIVE_CASES)
         .chain(version::CASES)
         .chain(writers::CASES)
         .chain(watch::CASES)

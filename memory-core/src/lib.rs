@@ -10,6 +10,7 @@ pub mod clock;
 pub mod conformance;
 mod counters;
 pub mod dialect;
+mod erasure;
 mod error_text;
 mod eviction;
 mod flush_settings;

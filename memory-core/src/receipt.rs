@@ -210,6 +210,39 @@ impl SequenceSet {
     pub fn contains(&self, sequence: Sequence) -> bool {
         self.0.iter().any(|(first, last)| (*first..=*last).contains(&sequence))
     }
+
+    /// The places, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = Sequence> {
+        let numbers = |(first, last): &(Sequence, Sequence)| first.number()..=last.number();
+        self.0.iter().flat_map(numbers).map(Sequence::new)
+    }
+
+    /// Whether it has a place in common with another set.
+    #[must_use]
+    pub fn meets(&self, other: &Self) -> bool {
+        let meet = |(first, last): &(Sequence, Sequence)| {
+            other.0.iter().any(|(from, to)| from <= last && first <= to)
+        };
+        self.0.iter().any(meet)
+    }
+
+    /// The places that are not in another set.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        let mut left = Vec::new();
+        for (first, last) in &self.0 {
+            let mut from = Some(*first);
+            for (start, end) in other.0.iter().filter(|(start, end)| start <= last && first <= end)
+            {
+                if let Some(begin) = from.filter(|begin| begin < start) {
+                    left.push((begin, Sequence::new(start.number().saturating_sub(1))));
+                }
+                from = (end < last).then(|| end.plus(1));
+            }
+            left.extend(from.map(|begin| (begin, *last)));
+        }
+        Self(left)
+    }
 }
 
 impl FromIterator<Sequence> for SequenceSet {
@@ -259,6 +292,18 @@ mod tests {
                 (0..45).filter(|n| set.contains(Sequence::new(*n))).collect();
             prop_assert_eq!(held, places);
             prop_assert!(set.ranges().windows(2).all(|w| w[0].1.plus(1) < w[1].0));
+        }
+
+        #[test]
+        fn sequence_sets_subtract_and_meet_as_sets(
+            one in prop::collection::btree_set(0..30_u64, 0..20),
+            other in prop::collection::btree_set(0..30_u64, 0..20),
+        ) {
+            let set = |places: &BTreeSet<u64>| places.iter().copied().map(Sequence::new).collect();
+            let (a, b): (SequenceSet, SequenceSet) = (set(&one), set(&other));
+            prop_assert_eq!(a.iter().map(Sequence::number).collect::<BTreeSet<_>>(), one.clone());
+            prop_assert_eq!(a.without(&b), set(&(&one - &other)));
+            prop_assert_eq!(a.meets(&b), !one.is_disjoint(&other));
         }
     }
 

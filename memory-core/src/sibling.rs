@@ -2,6 +2,7 @@
 
 pub use crate::change_tracker::{ChangeTracker, NeedsComparison};
 pub use crate::clock::NEVER;
+pub use crate::erasure::{Erasable, ErasableRemoval, ErasurePlan};
 pub use crate::error_text::{cut_error_source, cut_error_text};
 pub use crate::lease::{DEFAULT_LEASE_TTL, MIN_LEASE_TTL};
 pub use crate::view::{OwnBatch, View};

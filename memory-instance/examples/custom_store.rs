@@ -24,10 +24,10 @@ use jiff::Timestamp;
 use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Access, Append, Appended, ArchivedRemoval, Clear, Counters, Cursor, Durability, FlushReceipt,
-    Head, LocalWatchers, MemoryState, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace,
-    Restore, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage,
-    UnusedQuery,
+    Access, Append, Appended, ArchivedRemoval, Clear, Counters, Cursor, Durability, Erase, Erased,
+    Erasure, FlushReceipt, Head, LocalWatchers, MemoryState, Outline, Page, Read, RemainingCopy,
+    RemoveUnused, RemovedUnused, Replace, Restore, Splice, StoreError, StoreErrorKind,
+    StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_instance::{Clock, ClockExt as _, LockManager, MemoryManager, MemoryResource, Message};
@@ -90,6 +90,7 @@ enum Write {
     Splice(Access, Box<Splice>),
     Clear(Access, Clear),
     Restore(Access, Restore),
+    Erase(Access, Box<Erase>),
     Claim(LeaseProof),
     Remove(RemoveUnused),
 }
@@ -121,6 +122,7 @@ impl Journal {
                 Write::Splice(access, splice) => memory.splice(access, &splice, at).map(drop),
                 Write::Clear(access, clear) => memory.clear(access, &clear, at).map(drop),
                 Write::Restore(access, restore) => memory.restore(access, &restore, at).map(drop),
+                Write::Erase(access, erase) => memory.erase(access, &erase, at).map(drop),
                 Write::Claim(lease) => memory.claim(lease, at),
                 Write::Remove(remove) => memory.remove(remove).map(drop),
             };
@@ -288,6 +290,27 @@ impl MemoryStore for JournalStore {
         limit: NonZeroUsize,
     ) -> Result<Vec<StoredMessage>, StoreError> {
         self.read(key, |memory, now| memory.archived(removal, after, limit, now))
+    }
+
+    /// The log keeps the texts of all writes.
+    async fn erase(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        erase: &Erase,
+    ) -> Result<Erased, StoreError> {
+        let record = Write::Erase(access, Box::new(erase.clone()));
+        self.write(StoreOperation::Erase, key, record, |memory, now| {
+            memory.erase(access, erase, now)
+        })
+    }
+
+    async fn erasures(&self, key: &MemoryKey) -> Result<Vec<Erasure>, StoreError> {
+        self.read(key, MemoryState::erasures)
+    }
+
+    fn remaining_copies(&self) -> &'static [RemainingCopy] {
+        &[RemainingCopy::WriteLog, RemainingCopy::Backups]
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

@@ -10,9 +10,9 @@ use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::resource::CircuitBreakerSettings;
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Counters, Cursor, Durability,
-    FlushReceipt, Head, KnownBatch, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace,
-    Restore, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage,
-    UnusedQuery,
+    Erase, Erased, Erasure, FlushReceipt, Head, KnownBatch, Outline, Page, Read, RemainingCopy,
+    RemoveUnused, RemovedUnused, Replace, Restore, Scrubbed, Splice, StoreError, StoreErrorKind,
+    StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use reliakit_circuit::State;
@@ -296,6 +296,30 @@ impl MemoryStore for CircuitBreaker {
     ) -> Result<Vec<StoredMessage>, StoreError> {
         let read = self.store.archived(key, removal, after, limit);
         self.guard(Call::read(StoreOperation::Read, key), read).await
+    }
+
+    async fn erase(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        erase: &Erase,
+    ) -> Result<Erased, StoreError> {
+        let call = Call::write(StoreOperation::Erase, key);
+        self.guard(call, self.store.erase(key, access, erase)).await
+    }
+
+    async fn erasures(&self, key: &MemoryKey) -> Result<Vec<Erasure>, StoreError> {
+        let read = self.store.erasures(key);
+        self.guard(Call::read(StoreOperation::Read, key), read).await
+    }
+
+    /// Without the timeout of the breaker: it takes as long as rewriting all data takes.
+    async fn scrub(&self) -> Result<Scrubbed, StoreError> {
+        self.store.scrub().await
+    }
+
+    fn remaining_copies(&self) -> &'static [RemainingCopy] {
+        self.store.remaining_copies()
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

@@ -42,13 +42,15 @@ enum CachedView {
     View(Arc<View>, OwnBatches),
     /// In this generation the memory is larger than all views together may be.
     TooLarge(Generation),
+    /// Messages were erased, with this generation: a reader that began before must not bring them back.
+    Erased(Generation),
 }
 
 impl CachedView {
     fn bytes(&self) -> usize {
         let content = match self {
             Self::View(view, own) => view.bytes() + own.bytes(),
-            Self::TooLarge(_) => 0,
+            Self::TooLarge(_) | Self::Erased(_) => 0,
         };
         ENTRY_BYTES + content
     }
@@ -90,7 +92,7 @@ impl Views {
                 Found::View(Arc::clone(view), own.as_slice().to_vec())
             }
             Some(CachedView::TooLarge(_)) => Found::Excluded,
-            None => Found::Nothing,
+            Some(CachedView::Erased(_)) | None => Found::Nothing,
         };
         drop(kept);
         let counted = if matches!(found, Found::View(..)) { &self.warm } else { &self.cold };
@@ -118,7 +120,7 @@ impl Views {
         }
         match self.lock().entries.peek(key)? {
             CachedView::View(view, _) => Some(view.cursor().generation),
-            CachedView::TooLarge(_) => None,
+            CachedView::TooLarge(_) | CachedView::Erased(_) => None,
         }
         // A memory that was never written gets its generation with the append.
         .filter(|generation| *generation != Generation::NONE)
@@ -161,6 +163,7 @@ impl Views {
             let is_outdated = |entry: &CachedView| match entry {
                 CachedView::View(current, _) => page.restarted || Arc::ptr_eq(current, &view),
                 CachedView::TooLarge(_) => true,
+                CachedView::Erased(_) => false,
             };
             if kept.entries.peek(key).is_some_and(is_outdated) {
                 own = self.remove(&mut kept, key);
@@ -194,9 +197,13 @@ impl Views {
             return;
         }
         let cursor = view.cursor();
-        let is_older = |entry: &CachedView| {
-            matches!(entry, CachedView::View(other, _) if other.cursor().generation == cursor.generation
-                && other.cursor().sequence > cursor.sequence)
+        let is_older = |entry: &CachedView| match entry {
+            CachedView::View(other, _) => {
+                other.cursor().generation == cursor.generation
+                    && other.cursor().sequence > cursor.sequence
+            }
+            CachedView::Erased(generation) => cursor.generation < *generation,
+            CachedView::TooLarge(_) => false,
         };
         let fits = |own: usize| {
             view.bytes().saturating_add(own).saturating_add(ENTRY_BYTES) <= self.max_bytes
@@ -221,6 +228,25 @@ impl Views {
         self.evict(&mut kept);
     }
 
+    /// Drops the view of a memory, and the batches that this process appended.
+    pub(crate) fn forget(&self, key: &MemoryKey) {
+        self.remove(&mut self.lock(), key);
+    }
+
+    /// Drops the view of a memory of which messages were erased with this generation. A reader that began before keeps
+    /// no view.
+    pub(crate) fn erased(&self, key: &MemoryKey, generation: Generation) {
+        if self.max_bytes == 0 {
+            return;
+        }
+        let mut kept = self.lock();
+        self.remove(&mut kept, key);
+        let entry = CachedView::Erased(generation);
+        self.count(&mut kept, entry.bytes());
+        kept.entries.put(key.clone(), entry);
+        self.evict(&mut kept);
+    }
+
     fn evict(&self, kept: &mut Kept) {
         while kept.bytes > self.max_bytes {
             let Some((_, dropped)) = kept.entries.pop_lru() else { break };
@@ -235,7 +261,7 @@ impl Views {
         self.discount(kept, entry.bytes());
         match entry {
             CachedView::View(_, own) => own,
-            CachedView::TooLarge(_) => OwnBatches::default(),
+            CachedView::TooLarge(_) | CachedView::Erased(_) => OwnBatches::default(),
         }
     }
 

@@ -196,8 +196,10 @@ impl Watcher {
             Err(NeedsComparison) => loop {
                 let head = inner.head().await?;
                 let receipts = store.receipts(&inner.key).await?;
+                let erasures = store.erasures(&inner.key).await?;
                 let page = inner.page(None, None).await?;
-                if let Some(changes) = self.tracker.compare(&page, &receipts, &head) {
+                let compared = self.tracker.compare(&page, &receipts, &erasures, &head);
+                if let Some(changes) = compared {
                     self.pending.extend(changes);
                     break;
                 }

@@ -9,7 +9,7 @@ use memory_core::store::{
 };
 use memory_core::{MemoryKey, Sequence, StoredMessage};
 use memory_redis_link::{LinkError, Reply};
-use rmp::decode;
+use rmp::{decode, encode};
 
 use crate::codec::{self, text};
 use crate::commands::{named, right};
@@ -29,6 +29,7 @@ pub(crate) fn refusal(reason: &str) -> Result<RestoreRefusal, LinkError> {
     Ok(match reason {
         "A" => RestoreRefusal::NotArchived,
         "C" => RestoreRefusal::Cleared,
+        "E" => RestoreRefusal::Erased,
         "R" => RestoreRefusal::SummaryRemoved,
         "P" => RestoreRefusal::SummaryReplaced,
         "M" => RestoreRefusal::ReplacementRemoved,
@@ -38,7 +39,7 @@ pub(crate) fn refusal(reason: &str) -> Result<RestoreRefusal, LinkError> {
 }
 
 /// A removal in the form that `scripts/archive.lua` describes; `None` for anything else.
-fn removal(stored: &[u8]) -> Option<ArchivedRemoval> {
+pub(crate) fn removal(stored: &[u8]) -> Option<ArchivedRemoval> {
     let space = stored.iter().position(|byte| *byte == b' ')?;
     let (kept, rest) = stored.split_at_checked(space)?;
     let (mut rest, kept) = (rest.get(1..)?, std::str::from_utf8(kept).ok()?);
@@ -77,7 +78,11 @@ fn removal(stored: &[u8]) -> Option<ArchivedRemoval> {
     }
     match elements % 3 {
         0 => {}
-        1 => add_replaced(&mut removal.places, text(&mut rest)?)?,
+        1 => {
+            let (replaced, erased) = more(text(&mut rest)?)?;
+            removal.places = removal.places.union(&replaced_places(&replaced));
+            removal.erased = erased;
+        }
         _ => return None,
     }
     Some(removal)
@@ -86,21 +91,126 @@ fn removal(stored: &[u8]) -> Option<ArchivedRemoval> {
 /// The elements of a removal before its classes, as `scripts/archive.lua` lists them.
 const KEPT: u32 = 14;
 
-/// Adds the places of replaced messages, each followed by the id of the new message.
-fn add_replaced(places: &mut SequenceSet, replaced: &str) -> Option<()> {
-    let replaced = replaced.split(' ').step_by(2).map(|place| place.parse().ok());
-    let replaced: SequenceSet =
-        replaced.map(|place| place.map(Sequence::new)).collect::<Option<_>>()?;
-    *places = places.union(&replaced);
-    Some(())
+/// The place of a replaced message, and the id of the new one.
+type Replaced = (Sequence, String);
+
+/// The replaced messages and the erased places, from the text after the classes.
+fn more(text: &str) -> Option<(Vec<Replaced>, SequenceSet)> {
+    let (replaced, erased) = text.split_once('/').unwrap_or((text, ""));
+    let replaced: Vec<_> = replaced.split_ascii_whitespace().collect();
+    let (replaced, []) = replaced.as_chunks::<2>() else { return None };
+    let one =
+        |[place, id]: &[&str; 2]| Some((Sequence::new(place.parse().ok()?), (*id).to_owned()));
+    Some((replaced.iter().map(one).collect::<Option<_>>()?, places(erased)?))
+}
+
+fn replaced_places(replaced: &[Replaced]) -> SequenceSet {
+    replaced.iter().map(|(place, _)| *place).collect()
+}
+
+/// Where a removal keeps its messages: the place that its summary took, and those of replaced messages.
+pub(crate) struct Layout {
+    pub(crate) taken: Option<Sequence>,
+    pub(crate) replaced: SequenceSet,
+}
+
+/// The layout of a stored removal; `None` for a form that this version does not write.
+pub(crate) fn layout(stored: &[u8]) -> Option<Layout> {
+    let space = stored.iter().position(|byte| *byte == b' ')?;
+    let mut rest = stored.get(space + 1..)?;
+    let elements = decode::read_array_len(&mut rest).ok()?.checked_sub(KEPT)?;
+    let numbers = |rest: &mut &[u8], count: u32| -> Option<u64> {
+        let mut last = 0;
+        for _ in 0..count {
+            last = decode::read_int(rest).ok()?;
+        }
+        Some(last)
+    };
+    numbers(&mut rest, 1)?;
+    text(&mut rest)?;
+    numbers(&mut rest, 3)?;
+    text(&mut rest)?;
+    let taken = numbers(&mut rest, 1)?;
+    text(&mut rest)?;
+    numbers(&mut rest, 4)?;
+    text(&mut rest)?;
+    text(&mut rest)?;
+    for _ in 0..elements / 3 {
+        text(&mut rest)?;
+        numbers(&mut rest, 2)?;
+    }
+    let replaced = match elements % 3 {
+        1 => replaced_places(&more(text(&mut rest)?)?.0),
+        _ => SequenceSet::default(),
+    };
+    Some(Layout { taken: (taken > 0).then(|| Sequence::new(taken)), replaced })
+}
+
+/// The stored form of a removal after an erasure; `None` for a form that this version does not write.
+pub(crate) fn after_erasure(stored: &[u8], after: &ArchivedRemoval) -> Option<Vec<u8>> {
+    let before = removal(stored)?;
+    let space = stored.iter().position(|byte| *byte == b' ')?;
+    let (kept, mut rest) = stored.split_at_checked(space + 1)?;
+    let mut packed = kept.to_vec();
+    let elements = decode::read_array_len(&mut rest).ok()?.checked_sub(KEPT)?;
+    let classes = elements / 3;
+    encode::write_array_len(&mut packed, KEPT + classes * 3 + 1).ok()?;
+    let number = |rest: &mut &[u8], packed: &mut Vec<u8>, other: Option<u64>| {
+        let number = decode::read_int::<u64, _>(rest).ok()?;
+        encode::write_uint(packed, other.unwrap_or(number)).ok()
+    };
+    let copied = |rest: &mut &[u8], packed: &mut Vec<u8>, other: Option<&str>| {
+        let found = text(rest)?;
+        encode::write_str(packed, other.unwrap_or(found)).ok()
+    };
+    number(&mut rest, &mut packed, None)?;
+    copied(&mut rest, &mut packed, None)?;
+    for changed in [after.bytes, after.messages, after.tokens] {
+        number(&mut rest, &mut packed, Some(changed))?;
+    }
+    let is_left = |place: &Sequence| after.places.contains(*place);
+    let left: SequenceSet = places(text(&mut rest)?)?.iter().filter(is_left).collect();
+    encode::write_str(&mut packed, &pairs(&left)).ok()?;
+    number(&mut rest, &mut packed, None)?;
+    copied(&mut rest, &mut packed, None)?;
+    for _ in 0..4 {
+        number(&mut rest, &mut packed, None)?;
+    }
+    copied(&mut rest, &mut packed, None)?;
+    let receipt = if after.receipt == before.receipt {
+        None
+    } else {
+        Some(serde_json::to_string(after.receipt.as_ref()?).ok()?)
+    };
+    copied(&mut rest, &mut packed, receipt.as_deref())?;
+    for _ in 0..classes {
+        copied(&mut rest, &mut packed, None)?;
+        for _ in 0..2 {
+            number(&mut rest, &mut packed, None)?;
+        }
+    }
+    let mut replaced = match elements % 3 {
+        1 => more(text(&mut rest)?)?.0,
+        _ => Vec::new(),
+    };
+    replaced.retain(|(place, _)| is_left(place));
+    let replaced: Vec<_> =
+        replaced.into_iter().map(|(place, id)| format!("{place} {id}")).collect();
+    let end = format!("{}/{}", replaced.join(" "), pairs(&after.erased));
+    encode::write_str(&mut packed, &end).ok()?;
+    Some(packed)
+}
+
+/// Places as pairs `first last first last ...`.
+pub(crate) fn pairs(places: &SequenceSet) -> String {
+    let numbers = places.ranges().iter().flat_map(|(first, last)| [first, last]);
+    numbers.map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
 /// Places from pairs `first last first last ...`.
 fn places(pairs: &str) -> Option<SequenceSet> {
-    if pairs.is_empty() {
-        return Some(SequenceSet::default());
-    }
-    let numbers: Option<Vec<u64>> = pairs.split(' ').map(|number| number.parse().ok()).collect();
+    let numbers: Option<Vec<u64>> =
+        pairs.split_ascii_whitespace().map(|number| number.parse().ok()).collect();
     let numbers = numbers?;
     let (pairs, []) = numbers.as_chunks::<2>() else { return None };
     serde_json::from_value(serde_json::to_value(pairs).ok()?).ok()

@@ -240,7 +240,7 @@ impl RedisStore {
 
     /// Deletes the remains of removed messages in several parts. Readers no longer see them, so a failure or
     /// a delay is harmless: the next flush continues.
-    async fn sweep(&self, key: &MemoryKey) {
+    pub(crate) async fn sweep(&self, key: &MemoryKey) {
         let mut parts = Parts::of(PART);
         let begun = Instant::now();
         while begun.elapsed() < MAX_DELETING {
@@ -333,4 +333,4 @@ fn summary(call: &mut Cmd, new: &NewMessage) -> Result<(), StoreErrorKind> {
 const MAX_DELETING: Duration = Duration::from_millis(500);
 
 /// From here on Lua cannot distinguish consecutive integers.
-const MOST_PLACES: u64 = 1 << 53;
+pub(crate) const MOST_PLACES: u64 = 1 << 53;

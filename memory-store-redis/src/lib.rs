@@ -19,6 +19,7 @@ mod watch;
 mod whole;
 
 mod codec;
+mod erase;
 mod error;
 
 #[cfg(test)]

@@ -37,6 +37,9 @@ const ARCHIVE: &str = include_str!("scripts/archive.lua");
 /// The parts of a stored message, for scripts that replace some.
 const DESCRIBED: &str = include_str!("scripts/described.lua");
 
+/// The functions of the archive, and the number of erasures that are recorded.
+const ERASURE: &str = concat!("local ERASURES = 64\n", include_str!("scripts/archive.lua"));
+
 /// The newest message, for scripts that handle unused memories.
 const NEWEST: &str = include_str!("scripts/newest.lua");
 
@@ -129,6 +132,22 @@ pub(crate) static RESTORE: LazyLock<Script> = LazyLock::new(|| {
     ])
 });
 
+pub(crate) static ERASE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(&[
+        LEASE_LUA,
+        MEMORY,
+        ERASURE,
+        include_str!("scripts/erase.lua"),
+        "if marks then\n",
+        "local call, time, most = redis.call, now(), 1\n",
+        "writer = 'w' .. writer\n",
+        include_str!("scripts/session.lua"),
+        "end\n",
+        PUBLISH,
+        "return {'A', after, record}\n",
+    ])
+});
+
 pub(crate) static CLEAR: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&[
         LEASE_LUA,
@@ -164,13 +183,15 @@ script!(WEIGH, "weigh.lua");
 script!(SWEEP, "sweep.lua", ARCHIVE);
 script!(REMOVALS, "removals.lua", ARCHIVE);
 script!(ARCHIVED, "archived.lua", ARCHIVE);
+script!(ERASABLE, "erasable.lua", ARCHIVE);
+script!(ERASURES, "erasures.lua", ERASURE);
 script!(RECEIPTS, "receipts.lua");
 script!(UNUSED, "unused.lua", NEWEST);
 script!(WATCH, "watch.lua");
 
 #[cfg(test)]
 mod tests {
-    use memory_core::store::{KEPT_SESSIONS, SESSION_RETENTION, WriterId};
+    use memory_core::store::{KEPT_ERASURES, KEPT_SESSIONS, SESSION_RETENTION, WriterId};
 
     use super::*;
 
@@ -178,7 +199,7 @@ mod tests {
     /// commit.
     #[test]
     fn scripts_keep_their_hashes() {
-        let scripts: [(&str, &LazyLock<Script>); 17] = [
+        let scripts: [(&str, &LazyLock<Script>); 20] = [
             ("append", &APPEND),
             ("append_if", &APPEND_IF),
             ("replace", &REPLACE),
@@ -196,10 +217,18 @@ mod tests {
             ("unused", &UNUSED),
             ("remove", &REMOVE),
             ("watch", &WATCH),
+            ("erase", &ERASE),
+            ("erasable", &ERASABLE),
+            ("erasures", &ERASURES),
         ];
         let hashes: String =
             scripts.map(|(name, script)| format!("{} {name}\n", script.hash())).concat();
         assert_eq!(hashes, include_str!("scripts/hashes.txt"));
+    }
+
+    #[test]
+    fn scripts_keep_as_many_erasures_as_the_contract() {
+        assert!(ERASURE.starts_with(&format!("local ERASURES = {KEPT_ERASURES}\n")));
     }
 
     #[test]

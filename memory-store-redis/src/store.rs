@@ -6,8 +6,9 @@ use memory_core::health::{ServerHealth, ServerWarning};
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Counters, Cursor, Durability,
-    FlushReceipt, Head, KnownBatch, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace,
-    Restore, Splice, StoreError, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+    Erase, Erased, Erasure, FlushReceipt, Head, KnownBatch, Outline, Page, Read, RemainingCopy,
+    RemoveUnused, RemovedUnused, Replace, Restore, Scrubbed, Splice, StoreError, StoreOperation,
+    StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_redis_link::{Acknowledge, LinkErrorKind, RedisConfig, RedisLink};
@@ -156,6 +157,28 @@ impl MemoryStore for RedisStore {
         limit: NonZeroUsize,
     ) -> Result<Vec<StoredMessage>, StoreError> {
         self.archived_messages(key, removal, after, limit).await
+    }
+
+    async fn erase(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        erase: &Erase,
+    ) -> Result<Erased, StoreError> {
+        self.erase_places(key, access, erase).await
+    }
+
+    async fn erasures(&self, key: &MemoryKey) -> Result<Vec<Erasure>, StoreError> {
+        self.kept_erasures(key).await
+    }
+
+    async fn scrub(&self) -> Result<Scrubbed, StoreError> {
+        Ok(Scrubbed::Unsupported)
+    }
+
+    fn remaining_copies(&self) -> &'static [RemainingCopy] {
+        use RemainingCopy::{AppendOnlyFile, Backups, Replicas, Snapshot};
+        &[AppendOnlyFile, Snapshot, Replicas, Backups]
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

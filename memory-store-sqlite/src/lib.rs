@@ -15,6 +15,7 @@ mod error;
 mod open;
 mod real_time;
 mod schema;
+mod scrub;
 
 #[cfg(test)]
 mod auto_traits;

@@ -3,14 +3,14 @@
 use std::num::NonZeroUsize;
 
 use memory_core::store::{
-    ArchivedRemoval, CaughtUp, Cursor, FlushReceipt, Generation, Head, KnownBatch, MessageMeta,
-    Outline, Page, Read, StoreErrorKind, UnusedMemory, UnusedPage, UnusedQuery,
+    ArchivedRemoval, CaughtUp, Cursor, Erasure, FlushReceipt, Generation, Head, KnownBatch,
+    MessageMeta, Outline, Page, Read, StoreErrorKind, UnusedMemory, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, Sequence, StoredMessage};
 use rusqlite::{OptionalExtension, params};
 
 use crate::codec::{self, HeadRow, META_COLUMNS, SELECT_HEAD, holds, int, newest};
-use crate::commands::{bad_head, places_of};
+use crate::commands::{bad_head, places_of, read_erasure};
 use crate::error::JobError;
 use crate::readers::FileSnapshot;
 use crate::schema::SEQUENCE_BITS;
@@ -280,6 +280,22 @@ pub(crate) fn receipts(
         })?);
     }
     Ok(Some(receipts))
+}
+
+pub(crate) fn erasures(
+    db: &FileSnapshot<'_>,
+    key: &MemoryKey,
+) -> Result<Option<Vec<Erasure>>, JobError> {
+    let Some(row) = live(db, key)? else { return Ok(Some(Vec::new())) };
+    let mut select = db
+        .connection
+        .prepare_cached("SELECT body FROM erasure WHERE memory = ?1 ORDER BY number DESC")?;
+    let mut rows = select.query([row.id])?;
+    let mut erasures = Vec::new();
+    while let Some(row) = rows.next()? {
+        erasures.push(read_erasure(row)?);
+    }
+    Ok(Some(erasures))
 }
 
 pub(crate) fn removals(

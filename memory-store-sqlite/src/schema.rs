@@ -29,6 +29,12 @@ const STEPS: &[Step] = &[
         change: Change::Sql(VERSION_4),
         tables: &["archive", "memory", "message", "receipt", "removal", "swept", "writer"],
     },
+    Step {
+        change: Change::Sql(VERSION_5),
+        tables: &[
+            "archive", "erasure", "memory", "message", "receipt", "removal", "swept", "writer",
+        ],
+    },
 ];
 
 /// The migration of a file from the previous version to the next.
@@ -158,6 +164,18 @@ CREATE TABLE archive (
     summary      INTEGER NOT NULL,
     body         TEXT    NOT NULL
 ) STRICT;
+";
+
+/// `erasure` has the records of the newest erasures of each memory; a retry is recognized by its writer and write.
+const VERSION_5: &str = "
+CREATE TABLE erasure (
+    memory INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    writer BLOB    NOT NULL,
+    write  INTEGER NOT NULL,
+    body   TEXT    NOT NULL,
+    PRIMARY KEY (memory, number)
+) STRICT, WITHOUT ROWID;
 ";
 
 const LEASES: &str = "memory_leases";

@@ -8,9 +8,9 @@ use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Counters, Cursor, Durability,
-    ExpiredMemories, FlushReceipt, Head, KnownBatch, NewMessage, Outline, Page, Read, RemoveUnused,
-    RemovedUnused, Replace, Restore, Splice, StoreError, StoreErrorKind, StoreOperation,
-    StoreWatch, UnusedMemory, UnusedPage, UnusedQuery,
+    Erase, Erased, Erasure, ExpiredMemories, FlushReceipt, Head, KnownBatch, NewMessage, Outline,
+    Page, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, Restore, Scrubbed, Splice,
+    StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedMemory, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_sqlite_file::{PausedRuntime, WorkerThreads, answer, sqlite_domain};
@@ -18,13 +18,14 @@ use tokio::sync::oneshot;
 
 use crate::codec::Encoded;
 use crate::commands::{
-    AppendRows, ClaimToken, ClearRows, RemoveRows, ReplaceRow, RestoreRows, SpliceRows,
+    AppendRows, ClaimToken, ClearRows, EraseRows, RemoveRows, ReplaceRow, RestoreRows, SpliceRows,
 };
 use crate::config::SqliteConfig;
 use crate::error::{JobError, no_thread};
 use crate::open::open_file;
 use crate::readers::{FileSnapshot, Readers, Reads};
 use crate::reads;
+use crate::scrub::scrub;
 use crate::watches::{Registry, Watches};
 use crate::writer::Writer;
 
@@ -48,6 +49,7 @@ pub struct SqliteStore {
     readers: Arc<Readers>,
     writer: Arc<Writer>,
     watches: Watches,
+    scrubber: WorkerThreads,
     domain: LeaseDomain,
 }
 
@@ -114,6 +116,7 @@ impl SqliteStore {
             readers: Arc::new(Readers::new(config.clone(), Arc::clone(&file))),
             writer: Arc::new(writer),
             watches: Watches::new(registry, file),
+            scrubber: WorkerThreads::new("sqlite-scrub", NonZeroUsize::MIN),
             config,
             domain,
         })
@@ -298,6 +301,52 @@ impl MemoryStore for SqliteStore {
         let name = key.clone();
         let read = move |db: &FileSnapshot<'_>| reads::archived(db, &name, removal, after, limit);
         self.readers.run(StoreOperation::Read, read).await.map_err(|error| error.at(key))
+    }
+
+    async fn erase(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        erase: &Erase,
+    ) -> Result<Erased, StoreError> {
+        erase
+            .check()
+            .map_err(|kind| StoreError::new(StoreOperation::Erase, kind).not_applied().at(key))?;
+        self.writer.submit(key, EraseRows { access, erase: erase.clone() }).await
+    }
+
+    async fn erasures(&self, key: &MemoryKey) -> Result<Vec<Erasure>, StoreError> {
+        let name = key.clone();
+        let done =
+            self.readers.run(StoreOperation::Read, move |db| reads::erasures(db, &name)).await;
+        done.map_err(|error| error.at(key))
+    }
+
+    /// Rewrites the file (`VACUUM`) and truncates its log. Other writers wait meanwhile, up to their timeouts, about a
+    /// second for each 100 MB; readers do not. [`Scrubbed::Busy`] if a reader kept the log, or a writer the lock, for
+    /// the [operation timeout](SqliteConfig::with_operation_timeout).
+    async fn scrub(&self) -> Result<Scrubbed, StoreError> {
+        const OPERATION: StoreOperation = StoreOperation::Scrub;
+        let (reply, mut receiver) = oneshot::channel();
+        let (paused, file, config) =
+            (PausedRuntime::current(), self.writer.file(), self.config.clone());
+        let queued = self.scrubber.run((file, config), move |(file, config)| {
+            // The caller may have dropped its future.
+            let _ = reply.send(scrub(&file, &config));
+        });
+        if let Err(refused) = queued {
+            return Err(no_thread(OPERATION, &Arc::new(refused.source)));
+        }
+        let scrubbed = answer(&mut receiver, paused.as_ref()).await.unwrap_or_else(|_| {
+            let problem = "the scrub ended early; try again";
+            Err(JobError::Refused(StoreErrorKind::Other(problem.into())))
+        });
+        scrubbed.map_err(|error| error.to_error(OPERATION, self.config.path()))
+    }
+
+    /// A scrub reaches the first two.
+    fn remaining_copies(&self) -> &'static [RemainingCopy] {
+        &[RemainingCopy::WriteAheadLog, RemainingCopy::FreeSpace, RemainingCopy::Backups]
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

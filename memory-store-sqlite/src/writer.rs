@@ -86,6 +86,11 @@ impl Writer {
         Self { config, leases, state, changed, thread, watches, file }
     }
 
+    /// The file.
+    pub(crate) fn file(&self) -> Arc<OpenFile> {
+        Arc::clone(&self.file)
+    }
+
     /// Applies the command after all commands that were submitted before.
     ///
     /// # Cancel safety

@@ -107,10 +107,10 @@ async fn file_of_a_newer_version_is_refused() {
     ours(&file).await;
     sql(&file, "PRAGMA user_version = 7");
     let (kind, text) = refusal(&file).await;
-    assert!(matches!(kind, StoreErrorKind::Newer { found: 7, known: 4, .. }));
+    assert!(matches!(kind, StoreErrorKind::Newer { found: 7, known: 5, .. }));
     assert_eq!(
         text,
-        "open: FILE was written by a newer version (schema 7, this one knows 4); upgrade this program"
+        "open: FILE was written by a newer version (schema 7, this one knows 5); upgrade this program"
     );
 }
 

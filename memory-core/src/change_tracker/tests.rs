@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::*;
 use crate::store::{
-    Access, Append, Clear, MemoryState, MessageId, NewMessage, Newest, Read, Replace, Restore,
-    Retention, Splice, SummaryRecord, WriterId,
+    Access, Append, Clear, Erase, MemoryState, MessageId, NewMessage, Newest, Read, Replace,
+    Restore, Retention, Splice, SummaryRecord, WriterId,
 };
 use crate::{ContentType, Message};
 
@@ -25,6 +25,8 @@ enum Step {
     Withdraw(usize),
     /// Undoes one of the removals in the archive, if it can be undone.
     Restore(usize),
+    /// Erases what is or was at one of the present places.
+    Erase(usize),
     Clear,
     ClearToArchive,
     /// The TTL ends.
@@ -45,6 +47,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => any::<usize>().prop_map(Step::Replace),
         2 => (1..4_usize).prop_map(Step::Withdraw),
         4 => prop_oneof![4 => Just(0), 1 => any::<usize>()].prop_map(Step::Restore),
+        2 => any::<usize>().prop_map(Step::Erase),
         1 => Just(Step::Clear),
         1 => Just(Step::ClearToArchive),
         1 => Just(Step::Expire),
@@ -162,6 +165,16 @@ impl World {
         }
     }
 
+    fn erase(&mut self, which: usize) {
+        let metas = self.metas();
+        let Some(meta) = metas.get(which % metas.len().max(1)) else { return };
+        let places = [meta.sequence].into_iter().collect();
+        let erase = Erase { write: self.writer(), places, reason: "test".into() };
+        let now = self.now();
+        self.memory.erase(Access::OPEN, &erase, now).unwrap();
+        self.reasons.insert(meta.sequence, RemovalReason::Erased);
+    }
+
     fn take(&mut self, step: &Step) {
         match *step {
             Step::Append(count) => {
@@ -181,6 +194,7 @@ impl World {
             }
             Step::Withdraw(count) => self.withdraw(count),
             Step::Restore(which) => self.restore(which),
+            Step::Erase(which) => self.erase(which),
             Step::Clear => {
                 let (write, now) = (self.writer(), self.now());
                 self.memory.clear(Access::OPEN, &Clear::new(write), now).unwrap();
@@ -217,11 +231,12 @@ impl World {
             Ok(change) => change.into_iter().collect(),
             Err(NeedsComparison) => {
                 let (head, receipts) = (self.memory.head(now), self.memory.receipts(now));
+                let erasures = self.memory.erasures(now);
                 if late > 0 {
                     self.take(&Step::Append(late));
                 }
                 let page = self.memory.read(Read::default(), self.now());
-                match tracker.compare(&page, &receipts, &head) {
+                match tracker.compare(&page, &receipts, &erasures, &head) {
                     Some(changes) => changes,
                     // The append began the memory.
                     None => return self.look(tracker, 0),
@@ -350,8 +365,9 @@ fn changes(world: &World, tracker: &mut ChangeTracker) -> Vec<Change> {
         Ok(change) => change.into_iter().collect(),
         Err(NeedsComparison) => {
             let (head, receipts) = (world.memory.head(now), world.memory.receipts(now));
+            let erasures = world.memory.erasures(now);
             let page = world.memory.read(Read::default(), now);
-            tracker.compare(&page, &receipts, &head).unwrap()
+            tracker.compare(&page, &receipts, &erasures, &head).unwrap()
         }
     }
 }
@@ -434,7 +450,7 @@ fn receipts_of_another_generation_are_read_again() {
     let head = world.memory.head(world.now());
     world.take(&Step::Flush { summarized: 0b1, evicted: 0 });
     let page = world.memory.read(Read::default(), world.now());
-    assert_eq!(ChangeTracker::start().compare(&page, &[], &head), None);
+    assert_eq!(ChangeTracker::start().compare(&page, &[], &[], &head), None);
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub(super) enum Needs {
     Nothing,
     Rollback,
     Archive,
+    Erasure,
+    ErasureAndArchive,
 }
 
 impl Debug for Case {
@@ -42,7 +44,11 @@ impl Case {
         };
         let rollback = match self.needs {
             Needs::Archive if !fixture.keeps_archive() => return skip("archive"),
-            Needs::Nothing | Needs::Archive => None,
+            Needs::Erasure | Needs::ErasureAndArchive if !fixture.erases() => {
+                return skip("erasure");
+            }
+            Needs::ErasureAndArchive if !fixture.keeps_archive() => return skip("archive"),
+            Needs::Nothing | Needs::Archive | Needs::Erasure | Needs::ErasureAndArchive => None,
             Needs::Rollback => match fixture.fresh_with_rollback(clock.clone()).await {
                 Some(both) => Some(both),
                 None => return skip("rollback"),

@@ -61,7 +61,7 @@ impl Subject {
     }
 
     /// Commits a flush with this receipt that also replaces messages.
-    async fn flush_replacing(
+    pub(super) async fn flush_replacing(
         &self,
         key: &MemoryKey,
         id: u128,

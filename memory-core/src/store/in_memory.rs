@@ -10,10 +10,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{
-    Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Cursor, Durability, Head,
-    KnownBatch, LocalWatchers, MemoryState, MemoryStore, Outline, Page, Read, RemoveUnused,
-    RemovedUnused, Replace, Restore, Splice, StoreError, StoreErrorKind, StoreOperation,
-    StoreWatch, UnusedPage, UnusedQuery,
+    Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Cursor, Durability, Erase, Erased,
+    Erasure, Head, KnownBatch, LocalWatchers, MemoryState, MemoryStore, Outline, Page, Read,
+    RemainingCopy, RemoveUnused, RemovedUnused, Replace, Restore, Scrubbed, Splice, StoreError,
+    StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
 use crate::clock::Clock;
 use crate::counters::Counters;
@@ -176,6 +176,29 @@ impl MemoryStore for InMemoryStore {
         limit: NonZeroUsize,
     ) -> Result<Vec<StoredMessage>, StoreError> {
         Ok(self.read_memory(key, |memory, now| memory.archived(removal, after, limit, now)))
+    }
+
+    async fn erase(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        erase: &Erase,
+    ) -> Result<Erased, StoreError> {
+        self.write_memory(StoreOperation::Erase, key, |memory, now| {
+            memory.erase(access, erase, now)
+        })
+    }
+
+    async fn erasures(&self, key: &MemoryKey) -> Result<Vec<Erasure>, StoreError> {
+        Ok(self.read_memory(key, MemoryState::erasures))
+    }
+
+    async fn scrub(&self) -> Result<Scrubbed, StoreError> {
+        Ok(Scrubbed::Unsupported)
+    }
+
+    fn remaining_copies(&self) -> &'static [RemainingCopy] {
+        &[]
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

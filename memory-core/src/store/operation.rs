@@ -18,6 +18,10 @@ pub enum StoreOperation {
     Clear,
     /// Undoing a removal.
     Restore,
+    /// Erasing messages.
+    Erase,
+    /// Overwriting the remains of removed messages in the store's files.
+    Scrub,
     /// Raising the newest fencing token.
     Claim,
     /// Removing an unused memory.
@@ -47,6 +51,8 @@ impl StoreOperation {
             Self::Splice => "flush",
             Self::Clear => "clear",
             Self::Restore => "undo a removal of",
+            Self::Erase => "erase messages of",
+            Self::Scrub => "scrub",
             Self::Claim => "claim",
             Self::Remove => "remove",
             Self::Read => "read from",

@@ -1,6 +1,7 @@
 //! The store contract as data: one memory, and each operation on it as a plain function.
 
 mod archive;
+mod erase;
 mod read;
 mod splice;
 
@@ -15,6 +16,7 @@ use super::{
     RemoveUnused, RemovedUnused, Replace, Splice, StoreErrorKind, Version,
 };
 use crate::counters::Counters;
+use crate::erasure::Erasure;
 use crate::lease::{FencingToken, LeaseProof};
 use crate::receipt::FlushReceipt;
 use crate::stored::{Sequence, StoredMessage};
@@ -71,6 +73,7 @@ pub struct MemoryState {
     /// The newest creation time of a session writer whose record was pruned, in milliseconds.
     forgotten: u64,
     receipts: VecDeque<FlushReceipt>,
+    erasures: VecDeque<Erasure>,
     archive: Archive,
 }
 

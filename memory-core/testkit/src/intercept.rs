@@ -8,8 +8,9 @@ use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Counters, Cursor, Durability,
-    FlushReceipt, Head, KnownBatch, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace,
-    Restore, Splice, StoreError, StoreWatch, UnusedPage, UnusedQuery,
+    Erase, Erased, Erasure, FlushReceipt, Head, KnownBatch, Outline, Page, Read, RemainingCopy,
+    RemoveUnused, RemovedUnused, Replace, Restore, Scrubbed, Splice, StoreError, StoreWatch,
+    UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
@@ -22,6 +23,7 @@ pub enum Method {
     Splice,
     Clear,
     Restore,
+    Erase,
     Claim,
     Head,
     Read,
@@ -32,6 +34,8 @@ pub enum Method {
     Receipts,
     Removals,
     Archived,
+    Erasures,
+    Scrub,
     Keys,
     Unused,
     Remove,
@@ -43,8 +47,8 @@ impl Method {
     /// Whether it changes a memory.
     #[must_use]
     pub fn is_write(self) -> bool {
-        use Method::{Append, Claim, Clear, Remove, Replace, Restore, Splice};
-        matches!(self, Append | Replace | Splice | Clear | Restore | Claim | Remove)
+        use Method::{Append, Claim, Clear, Erase, Remove, Replace, Restore, Splice};
+        matches!(self, Append | Replace | Splice | Clear | Restore | Erase | Claim | Remove)
     }
 }
 
@@ -144,6 +148,27 @@ impl<H: Hook> MemoryStore for Intercept<H> {
     ) -> Result<Vec<StoredMessage>, StoreError> {
         let archived = self.store.archived(key, removal, after, limit);
         self.hook.around(Method::Archived, archived).await
+    }
+
+    async fn erase(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        erase: &Erase,
+    ) -> Result<Erased, StoreError> {
+        self.hook.around(Method::Erase, self.store.erase(key, access, erase)).await
+    }
+
+    async fn erasures(&self, key: &MemoryKey) -> Result<Vec<Erasure>, StoreError> {
+        self.hook.around(Method::Erasures, self.store.erasures(key)).await
+    }
+
+    async fn scrub(&self) -> Result<Scrubbed, StoreError> {
+        self.hook.around(Method::Scrub, self.store.scrub()).await
+    }
+
+    fn remaining_copies(&self) -> &'static [RemainingCopy] {
+        self.store.remaining_copies()
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

@@ -20,9 +20,9 @@ use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Counters, Cursor, Durability,
-    FlushReceipt, Head, KnownBatch, LocalWatchers, MemoryState, Outline, Page, Read, RemoveUnused,
-    RemovedUnused, Replace, Restore, Splice, StoreError, StoreErrorKind, StoreOperation,
-    StoreWatch, UnusedPage, UnusedQuery,
+    Erase, Erased, Erasure, FlushReceipt, Head, KnownBatch, LocalWatchers, MemoryState, Outline,
+    Page, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, Restore, Scrubbed, Splice,
+    StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,7 @@ enum Write {
     Splice(Access, Box<Splice>),
     Clear(Access, Clear),
     Restore(Access, Restore),
+    Erase(Access, Box<Erase>),
     Claim(LeaseProof),
     Remove(RemoveUnused),
 }
@@ -55,6 +56,7 @@ enum Written {
     Counters(Counters),
     Claimed,
     Removed(RemovedUnused),
+    Erased(Box<Erased>),
 }
 
 /// The memories of one file.
@@ -180,6 +182,9 @@ fn make(memory: &mut MemoryState, write: Write, at: Timestamp) -> Result<Written
         Write::Restore(access, restore) => {
             memory.restore(access, &restore, at).map(Written::Counters)
         }
+        Write::Erase(access, erase) => {
+            memory.erase(access, &erase, at).map(|erased| Written::Erased(Box::new(erased)))
+        }
         Write::Claim(lease) => memory.claim(lease, at).map(|()| Written::Claimed),
         Write::Remove(remove) => memory.remove(remove).map(Written::Removed),
     }
@@ -193,7 +198,11 @@ fn encode(record: &Record) -> Result<Vec<u8>, StoreErrorKind> {
         Write::Append(_, append) => &*append.messages,
         Write::Replace(_, replace) => std::slice::from_ref(&replace.message),
         Write::Splice(_, splice) => splice.summary.as_slice(),
-        Write::Clear(..) | Write::Restore(..) | Write::Claim(_) | Write::Remove(_) => &[],
+        Write::Clear(..)
+        | Write::Restore(..)
+        | Write::Erase(..)
+        | Write::Claim(_)
+        | Write::Remove(_) => &[],
     };
     if messages.iter().any(|new| new.message.to_json().is_err()) {
         return Err(unreadable());
@@ -314,6 +323,32 @@ impl MemoryStore for FileStore {
         limit: NonZeroUsize,
     ) -> Result<Vec<StoredMessage>, StoreError> {
         self.read(key, |memory, now| memory.archived(removal, after, limit, now))
+    }
+
+    /// The log keeps the texts of all writes.
+    async fn erase(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        erase: &Erase,
+    ) -> Result<Erased, StoreError> {
+        let write = Write::Erase(access, Box::new(erase.clone()));
+        match self.write(StoreOperation::Erase, key, write)? {
+            Written::Erased(erased) => Ok(*erased),
+            _ => Err(confused(StoreOperation::Erase, key)),
+        }
+    }
+
+    async fn erasures(&self, key: &MemoryKey) -> Result<Vec<Erasure>, StoreError> {
+        self.read(key, MemoryState::erasures)
+    }
+
+    async fn scrub(&self) -> Result<Scrubbed, StoreError> {
+        Ok(Scrubbed::Unsupported)
+    }
+
+    fn remaining_copies(&self) -> &'static [RemainingCopy] {
+        &[RemainingCopy::WriteLog, RemainingCopy::Backups]
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

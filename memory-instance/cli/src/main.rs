@@ -6,6 +6,7 @@
 
 mod args;
 mod encoding;
+mod erase;
 mod escape;
 mod failure;
 mod out;
@@ -26,6 +27,7 @@ mod tail;
 
 #[cfg(feature = "full")]
 mod bench;
+mod delete;
 mod demo;
 
 use std::process::ExitCode;
@@ -79,6 +81,8 @@ enum Command {
     Lease(lease::Args),
     Archive(archive::Args),
     Clear(clear::Args),
+    Erase(erase::Args),
+    Delete(delete::Args),
     Rewind(rewind::Args),
     Sweep(sweep::Args),
     Tail(tail::Args),
@@ -140,6 +144,8 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             match &command {
                 Command::Import(args) => args.check()?,
                 Command::Clear(args) => args.check()?,
+                Command::Erase(args) => args.check()?,
+                Command::Delete(args) => args.check()?,
                 Command::Rewind(args) => args.check()?,
                 Command::Sweep(args) => args.check()?,
                 Command::Lease(args) => args.check()?,
@@ -163,6 +169,8 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                     Command::Lease(args) => lease::run(&memories, args, &mut out).await,
                     Command::Archive(args) => archive::run(&memories, args, &mut out).await,
                     Command::Clear(args) => clear::run(&memories, args, &mut out).await,
+                    Command::Erase(args) => erase::run(&memories, args, &mut out).await,
+                    Command::Delete(args) => delete::run(&memories, args, &mut out).await,
                     Command::Rewind(args) => rewind::run(&memories, args, &mut out).await,
                     Command::Sweep(args) => sweep::run(&memories, args, &mut out).await,
                     Command::Tail(args) => tail::run(&memories, args, &mut out).await,

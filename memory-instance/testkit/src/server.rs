@@ -14,8 +14,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use futures::FutureExt;
 use memory_core::lease::{FencingToken, LeaseProof};
 use memory_core::store::{
-    Access, Clear, Counters, Generation, Head, Page, RemoveUnused, RemovedUnused, Restore,
-    StoreError, StoreErrorKind, StoreOperation, WriteId, WriterId,
+    Access, Clear, Counters, Erase, Erased, Generation, Head, Page, RemoveUnused, RemovedUnused,
+    Restore, StoreError, StoreErrorKind, StoreOperation, WriteId, WriterId,
 };
 use memory_core::{InMemoryStore, MemoryKey, MemoryStore};
 use memory_lock::{Clock, InProcessLock, LeaseInfo, LockBackend, LockKey};
@@ -215,6 +215,21 @@ impl Server {
         let counters = now(self.store.restore(&at, self.access(access), restore))?;
         self.wrote(&at, restore.write);
         Ok(counters)
+    }
+
+    pub(crate) fn erase(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        erase: &Erase,
+    ) -> Result<Erased, StoreError> {
+        let at = self.place(key);
+        if !self.is_retry(&at, erase.write) {
+            self.check_lease(key, access)?;
+        }
+        let erased = now(self.store.erase(&at, self.access(access), erase))?;
+        self.wrote(&at, erase.write);
+        Ok(erased)
     }
 
     pub(crate) fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

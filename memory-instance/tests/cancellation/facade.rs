@@ -32,6 +32,9 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance::append_all, during a turn of another process",
     "MemoryInstance::break_leases",
     "MemoryInstance::clear",
+    "MemoryInstance::delete",
+    "MemoryInstance::erase",
+    "MemoryInstance::erasures",
     "MemoryInstance::close_call",
     "MemoryInstance::calibrate",
     "MemoryInstance::close_call, with a flush that it finds due",
@@ -69,6 +72,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryManager::keys",
     "MemoryManager::shutdown, with a flush under way",
     "MemoryManager::keys_with_prefix",
+    "MemoryManager::scrub",
     "MemoryManager::sweep",
     "Session::append",
     "Session::append_all",
@@ -244,6 +248,30 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             assert!(after.starts_with(kept), "{what}: {evicted}");
             done.is_some()
         }
+        "MemoryInstance::erase" => {
+            let outline = case.outline().await;
+            let places: Vec<_> = outline.metas[..2].iter().map(|meta| meta.sequence).collect();
+            let done = cut.off(memory.erase(places, "test")).await.map(Result::unwrap);
+            case.settle().await;
+            let withdrawn = memory.counters().await.unwrap().withdrawn;
+            assert!(withdrawn == 2 || (withdrawn == 0 && done.is_none()), "{what}: {withdrawn}");
+            let recorded = memory.erasures().await.unwrap().len();
+            assert_eq!(recorded, usize::from(withdrawn == 2), "{what}");
+            done.is_some()
+        }
+        "MemoryInstance::erasures" => {
+            cut.off(memory.erasures()).await.map(Result::unwrap).is_some()
+        }
+        "MemoryInstance::delete" => {
+            let done = cut.off(memory.delete()).await.map(Result::unwrap);
+            case.settle().await;
+            let left = memory.messages().await.unwrap().len();
+            // One message came after it.
+            assert!(left == 1 || (left > HISTORY && done.is_none()), "{what}: {left}");
+            memory.delete().await.unwrap();
+            assert_eq!(memory.counters().await.unwrap().appended, 0, "{what}");
+            done.is_some()
+        }
         "MemoryInstance::version" => cut.off(memory.version()).await.map(Result::unwrap).is_some(),
         "MemoryInstance::clear" => {
             let done = cut.off(memory.clear()).await.map(Result::unwrap);
@@ -335,6 +363,9 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             let flushed = flush.await.unwrap();
             assert_flushed_or_not(case, flushed.is_ok().into()).await;
             done.map(|report| assert!(report.is_complete(), "{what}: {report:?}")).is_some()
+        }
+        "MemoryManager::scrub" => {
+            cut.off(case.world.manager.scrub()).await.map(Result::unwrap).is_some()
         }
         "MemoryManager::sweep" => {
             // No memory is that old, so all memories are kept.
@@ -493,6 +524,8 @@ async fn refused_writes(memory: &MemoryInstance, cut: Cut) -> bool {
         cut.off(memory.clear()).await.map(|done| done.unwrap_err()),
         cut.off(memory.purge()).await.map(|done| done.unwrap_err()),
         cut.off(memory.undo_flush(uuid::Uuid::nil())).await.map(|done| done.unwrap_err()),
+        cut.off(memory.erase([Sequence::ZERO], "test")).await.map(|done| done.unwrap_err()),
+        cut.off(memory.delete()).await.map(|done| done.unwrap_err()),
         cut.off(memory.append_if(Version::default(), batch())).await.map(|done| done.unwrap_err()),
         cut.off(memory.rewind(Sequence::ZERO, Version::default()))
             .await

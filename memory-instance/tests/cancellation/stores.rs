@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use jiff::Timestamp;
 use memory_core::lease::LeaseProof;
 use memory_core::store::{
-    Access, Append, Clear, Cursor, ExpiredMemories, FlushReceipt, Head, KnownBatch, Read,
+    Access, Append, Clear, Cursor, Erase, ExpiredMemories, FlushReceipt, Head, KnownBatch, Read,
     RemoveUnused, Replace, Restore, Retention, Splice, StoreErrorKind, UnusedMemory, UnusedQuery,
     WriteId, WriterId,
 };
@@ -21,6 +21,8 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryStore::archived",
     "MemoryStore::claim",
     "MemoryStore::clear",
+    "MemoryStore::erase",
+    "MemoryStore::erasures",
     "MemoryStore::fetch",
     "MemoryStore::head",
     "MemoryStore::keys",
@@ -33,6 +35,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryStore::remove",
     "MemoryStore::replace",
     "MemoryStore::restore",
+    "MemoryStore::scrub",
     "MemoryStore::server",
     "MemoryStore::splice",
     "MemoryStore::unused",
@@ -116,6 +119,26 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             assert_eq!(found.metas, outline.metas, "{what}");
             assert_eq!(again.evicted, 0, "{what}");
             done.is_some()
+        }
+        "MemoryStore::erase" => {
+            let places = store.outline(key).await.unwrap().metas[1..3]
+                .iter()
+                .map(|meta| meta.sequence)
+                .collect();
+            let erase = Erase { write: write(), places, reason: "test".into() };
+            let done = cut.off(store.erase(key, Access::OPEN, &erase)).await.map(Result::unwrap);
+            let again = store.erase(key, Access::OPEN, &erase).await.unwrap();
+            assert!(done.as_ref().is_none_or(|done| *done == again), "{what}");
+            assert_eq!(again.erasure.messages, 2, "{what}");
+            let counters = store.head(key).await.unwrap().counters;
+            assert_eq!((counters.withdrawn, counters.is_conserved()), (2, true), "{what}");
+            done.is_some()
+        }
+        "MemoryStore::erasures" => cut.off(store.erasures(key)).await.map(Result::unwrap).is_some(),
+        "MemoryStore::scrub" => {
+            let done = cut.off(store.scrub()).await.map(Result::unwrap).is_some();
+            assert_eq!(store.outline(key).await.unwrap().metas.len(), HISTORY + 1, "{what}");
+            done
         }
         "MemoryStore::remove" => {
             let Head { generation, version, counters, .. } = store.head(key).await.unwrap();

@@ -44,6 +44,7 @@ mod cancel;
 mod clear_tool_results;
 mod clocks;
 mod defaults;
+mod erase;
 mod exclusive;
 mod faults;
 mod flush;

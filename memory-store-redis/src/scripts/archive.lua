@@ -14,7 +14,8 @@ local EXACT, READ_BYTES = 1000, 1048576
 local LOOKED_AT = 16
 -- How many removals a write drops, because each must be read: more only where the bound of the bytes was lowered.
 local DROPPED_AT_ONCE = 1000
--- After the classes follow, if messages were replaced, the place of each and the id of the new message, as a text.
+-- After the classes follow, if messages were replaced or erased, as a text: the place of each replaced message and the
+-- id of the new one, `/`, and the erased places as pairs.
 -- `number` is the version of the memory after the removal, and its number for readers. `taken` is the place that the
 -- summary took, or 0.
 local KEPT = {
@@ -89,7 +90,8 @@ local function removal_of(head, stored)
   local removal = {classes = {}, replaced = {}}
   if more == 1 then
     local text = table.remove(array)
-    removal.replaced = type(text) == 'string' and replaced_in(text, head.last)
+    local replaced, erased = string.match(type(text) == 'string' and text or '', '^([^/]*)/?(.*)$')
+    removal.replaced, removal.erased = replaced_in(replaced, head.last), erased ~= '' and erased
     if not removal.replaced then
       return nil
     end

@@ -1,7 +1,7 @@
 -- KEYS: memory, lease, fences. ARGV 4...: owner, token, writer, number, spread of the generation, the id of the
 -- receipt, and the mark of the next flush. Returns {'A', head, 0}, {'D', head, 0}, {'N', reason}, where the reason is A if the
--- removal is not in the archive, C if the memory was cleared since, R or P if its summary was removed or replaced, M or
--- Q if the same holds for a message that it replaced; or a refusal.
+-- removal is not in the archive, C if the memory was cleared since, E if a message was erased, R or P if its summary
+-- was removed or replaced, M or Q if the same holds for a message that it replaced; or a refusal.
 local owner, token, writer, number = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local stored = redis.call('HMGET', key, 'h', 'w' .. writer, 'i', 'v', 'z', 'u' .. ARGV[9])
 local watched = stored[4]
@@ -54,6 +54,9 @@ if later(function(cause) return cause == 'c' end) then
 end
 local removal, of = removal_of(head, found), text_of(index)
 local original = redis.call('HGET', key, 'o' .. of)
+if removal and removal.erased then
+  return {'N', 'E'}
+end
 if not removal or removal.taken > 0 and not original then
   return error('CORRUPT ' .. key .. ' holds a removal in its archive that is not ours')
 end

@@ -135,6 +135,16 @@ impl Step<'_> {
         Ok(())
     }
 
+    /// Drops all removals whose retention has ended.
+    pub(super) fn drop_overdue(&self) -> Result<(), JobError> {
+        for removal in self.kept_removals()? {
+            if removal.keep_until.is_some_and(|end| end <= int(self.now)) {
+                drop_part(self.connection, removal.id, i64::MAX)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The removals of this memory, oldest first.
     fn kept_removals(&self) -> Result<Vec<Kept>, JobError> {
         let mut select = self.connection.prepare_cached(REMOVALS)?;

@@ -182,7 +182,7 @@ fn freed(removal: &ArchivedRemoval) -> Vec<(Sequence, Sequence)> {
     places.map(|(first, last)| (Sequence::new(first), Sequence::new(last))).collect()
 }
 
-fn decoded(body: &str) -> Result<ArchivedRemoval, JobError> {
+pub(super) fn decoded(body: &str) -> Result<ArchivedRemoval, JobError> {
     // The reason is left out, because it may quote what was found.
     serde_json::from_str(body).map_err(|_| {
         JobError::Refused(StoreErrorKind::Corrupt(

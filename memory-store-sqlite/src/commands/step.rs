@@ -159,9 +159,11 @@ impl Step<'_> {
             self.remove_messages()?;
             self.remove_receipts()?;
             self.drop_archive()?;
-            self.connection
-                .prepare_cached("DELETE FROM writer WHERE memory = ?1")?
-                .execute([self.loaded.row.id])?;
+            for rest in
+                ["DELETE FROM writer WHERE memory = ?1", "DELETE FROM erasure WHERE memory = ?1"]
+            {
+                self.connection.prepare_cached(rest)?.execute([self.loaded.row.id])?;
+            }
             self.loaded.leftovers = false;
         }
         if !self.loaded.row.is_alive(self.now) {

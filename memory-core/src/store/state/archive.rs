@@ -17,13 +17,13 @@ const DROPPED_AT_ONCE: usize = 256;
 
 /// The removals of a memory whose messages are kept, oldest first.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct Archive(VecDeque<Kept>);
+pub(super) struct Archive(pub(super) VecDeque<Kept>);
 
 #[derive(Debug, Clone, PartialEq)]
-struct Kept {
-    removal: ArchivedRemoval,
+pub(super) struct Kept {
+    pub(super) removal: ArchivedRemoval,
     /// Ascending.
-    messages: Vec<StoredMessage>,
+    pub(super) messages: Vec<StoredMessage>,
 }
 
 /// Messages that a write removes.
@@ -56,7 +56,7 @@ impl Archive {
         self.drop_beyond(retention.max_bytes, now);
     }
 
-    fn drop_overdue(&mut self, most: usize, now: Timestamp) {
+    pub(super) fn drop_overdue(&mut self, most: usize, now: Timestamp) {
         let mut dropped = 0;
         self.0.retain(|kept| {
             let is_dropped = !kept.removal.is_kept(now) && dropped < most;

@@ -50,6 +50,15 @@ pub(super) enum Op {
         number: u8,
         by: Right,
     },
+    /// Erases present messages, and whatever is or was at other places.
+    Erase {
+        key: u8,
+        picks: Picks,
+        places: Picks,
+        writer: u8,
+        number: u8,
+        by: Right,
+    },
     Removals {
         key: u8,
         before: Option<u8>,
@@ -169,6 +178,10 @@ impl ReferenceStateMachine for Programs {
             3 => (key(), 0..7_u8, writer(), 1..9_u8, right())
                 .prop_map(|(key, receipt, writer, number, by)| Op::Restore {
                     key, receipt, writer, number, by,
+                }),
+            2 => (key(), picks(), picks(), writer(), 1..9_u8, right())
+                .prop_map(|(key, picks, places, writer, number, by)| Op::Erase {
+                    key, picks, places, writer, number, by,
                 }),
             1 => (key(), prop::option::of(any::<u8>()), 1..4_u8)
                 .prop_map(|(key, before, limit)| Op::Removals { key, before, limit }),

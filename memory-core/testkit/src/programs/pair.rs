@@ -7,7 +7,7 @@ use std::time::Duration;
 use memory_core::conformance::assert_counters;
 use memory_core::lease::{FencingToken, LeaseProof, OwnerId};
 use memory_core::store::{
-    Access, Append, Clear, Cursor, Generation, Head, MessageId, Outline, Read, Replace,
+    Access, Append, Clear, Cursor, Erase, Generation, Head, MessageId, Outline, Read, Replace,
     Replacement, Restore, Retention, Splice, StoreError, StoreErrorKind, Version, WriteId,
     WriterId,
 };
@@ -209,6 +209,24 @@ impl<'a, P: Place> Pair<'a, P> {
                     self.writes.insert((k, writer), number);
                 }
             }
+            Op::Erase { key: k, picks, places, writer, number, by } => {
+                let key = key(k);
+                let outline = self.outline(&key);
+                let end = outline.head.last.number() + 2;
+                let others = places.iter().map(|place| Sequence::new(u64::from(*place) % end));
+                let places = picked(&outline, &picks).into_iter().chain(others).collect();
+                let reason = "a program".to_owned();
+                let erase = Erase { write: write(writer, number), places, reason };
+                let lease = self.proof(key.lease_name(), by);
+                let is_new = erase.check().is_ok() && self.is_new(k, writer, number);
+                let refusal = self.refusal(key.lease_name(), lease).filter(|_| is_new);
+                let done = self.both(refusal, &async |store| {
+                    store.erase(&key, Access { lease }, &erase).await
+                });
+                if done && is_new {
+                    self.writes.insert((k, writer), number);
+                }
+            }
             Op::Removals { key: k, before, limit } => {
                 let key = key(k);
                 let limit = NonZeroUsize::new(limit.into()).unwrap();
@@ -279,6 +297,7 @@ impl<'a, P: Place> Pair<'a, P> {
             });
             self.both(None, &async |store| store.read(&key, Read::default()).await);
             self.both(None, &async |store| store.receipts(&key).await);
+            self.both(None, &async |store| store.erasures(&key).await);
             self.both(None, &async |store| store.removals(&key, None, NonZeroUsize::MAX).await);
         }
         self.both(None, &async |store| store.keys(None, NonZeroUsize::new(2).unwrap()).await);

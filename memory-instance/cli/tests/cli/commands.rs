@@ -18,6 +18,7 @@ on_every_store!(
     control_characters_are_escaped_for_people,
     clear_counts_removals_and_still_knows_imports,
     rewind_takes_back_the_newest_messages,
+    erased_messages_and_deleted_memories_are_gone,
     archive_lists_and_undoes_removals,
     cleared_tool_results_are_shown_and_undone,
     sweep_removes_unused_memories_on_demand,
@@ -317,6 +318,23 @@ fn rewind_takes_back_the_newest_messages(folder: &Folder) {
     assert_eq!(nothing.out, "null\n");
 }
 
+fn erased_messages_and_deleted_memories_are_gone(folder: &Folder) {
+    with_talk(folder);
+    let said = folder.run_words(one(&["erase", "2", "--reason", ""]));
+    assert_ne!(said.code, Some(0));
+    let said = folder.run_words(one(&["erase", "2,9-10", "--reason", "request 7", "--checkpoint"]));
+    assert!(said.out.starts_with("default:default:case:k%201: 1 message erased, 2 not found\n"));
+    assert!(said.out.contains("  not reached: backups\n"), "{}", said.out);
+    let receipt = folder.run_words(one(&["erase", "3", "--reason", "test", "--json"])).out;
+    let receipt: Value = serde_json::from_str(&receipt).unwrap();
+    assert_eq!(receipt["erasure"]["present"], json!([[3, 3]]));
+    assert_eq!(receipt["counters"]["withdrawn"], 2);
+    assert_eq!(folder.run_words(one(&["delete"])).code, Some(2));
+    let said = folder.run_words(one(&["delete", "--yes"]));
+    assert!(said.out.starts_with("default:default:case:k%201: deleted, with 2 messages\n"));
+    assert_eq!(folder.ok("keys --json"), "[]\n");
+}
+
 fn clear_counts_removals_and_still_knows_imports(folder: &Folder) {
     with_talk(folder);
     let said = folder.run_words(one(&["clear", "--yes"]));
@@ -433,7 +451,7 @@ fn every_command_teaches_by_example() {
     let folder = Folder::new();
     for command in [
         "", "import", "export", "context", "health", "keys", "flush", "lease", "clear", "rewind",
-        "sweep", "tail", "bench",
+        "erase", "delete", "sweep", "tail", "bench",
     ] {
         let help = folder.ok(&format!("{command} --help"));
         assert!(help.contains("Examples:\n  memory "), "{command}: {help}");

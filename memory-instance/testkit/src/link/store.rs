@@ -8,9 +8,9 @@ use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, Applied, ArchivedRemoval, CaughtUp, Clear, Counters, Cursor,
-    Durability, FlushReceipt, Head, KnownBatch, Outline, Page, Read, RemoveUnused, RemovedUnused,
-    Replace, Restore, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage,
-    UnusedQuery,
+    Durability, Erase, Erased, Erasure, FlushReceipt, Head, KnownBatch, Outline, Page, Read,
+    RemainingCopy, RemoveUnused, RemovedUnused, Replace, Restore, Scrubbed, Splice, StoreError,
+    StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
@@ -128,6 +128,30 @@ impl MemoryStore for Link {
         let key = key.clone();
         let read = move |server: &Arc<Server>| server.archived(&key, removal, after, limit);
         self.ask(("archived", StoreOperation::Read), read).await
+    }
+
+    async fn erase(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        erase: &Erase,
+    ) -> Result<Erased, StoreError> {
+        let (key, erase) = (key.clone(), erase.clone());
+        let erase = move |server: &Arc<Server>| server.erase(&key, access, &erase);
+        self.store(("erase", StoreOperation::Erase), erase).await
+    }
+
+    async fn erasures(&self, key: &MemoryKey) -> Result<Vec<Erasure>, StoreError> {
+        let key = key.clone();
+        self.ask(("erasures", StoreOperation::Read), move |server| server.erasures(&key)).await
+    }
+
+    async fn scrub(&self) -> Result<Scrubbed, StoreError> {
+        Ok(Scrubbed::Unsupported)
+    }
+
+    fn remaining_copies(&self) -> &'static [RemainingCopy] {
+        &[]
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 
 use memory_core::store::{
-    ArchivedRemoval, CaughtUp, Cursor, FlushReceipt, Head, KnownBatch, Outline, Page, Read,
-    StoreError, StoreWatch, UnusedPage, UnusedQuery,
+    ArchivedRemoval, CaughtUp, Cursor, Erasure, FlushReceipt, Head, KnownBatch, Outline, Page,
+    Read, StoreError, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
@@ -35,6 +35,10 @@ impl Server {
         limit: NonZeroUsize,
     ) -> Result<Vec<ArchivedRemoval>, StoreError> {
         now(self.store.removals(&self.place(key), before, limit))
+    }
+
+    pub(crate) fn erasures(&self, key: &MemoryKey) -> Result<Vec<Erasure>, StoreError> {
+        now(self.store.erasures(&self.place(key)))
     }
 
     pub(crate) fn archived(

@@ -1,0 +1,500 @@
+//! The trait that every store implements.
+
+use std::fmt::Debug;
+use std::num::NonZeroUsize;
+
+use async_trait::async_trait;
+
+use super::{
+    Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Counters, Cursor, Durability,
+    Erase, Erased, Erasure, FlushReceipt, Head, KnownBatch, Outline, Page, Read, RemainingCopy,
+    RemoveUnused, RemovedUnused, Replace, Restore, RestoreRefusal, Scrubbed, Splice, StoreError,
+    StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+};
+#[cfg(doc)]
+use super::{
+    FLUSH_HELD, Generation, KEPT_ERASURES, KEPT_RECEIPTS, LocalWatchers, MemoryState,
+    SummaryRecord, WriteId, WriterId,
+};
+use crate::health::ServerHealth;
+use crate::key::MemoryKey;
+use crate::lease::{LeaseDomain, LeaseProof};
+use crate::stored::{Sequence, StoredMessage};
+
+/// Stores memories: their messages, counters, receipts, and the fencing tokens that reject stale writers.
+///
+/// A memory that was never written, or whose TTL has run out, reads as empty and is not an error.
+///
+/// **Writes** ([`append`](Self::append), [`replace`](Self::replace), [`splice`](Self::splice),
+/// [`clear`](Self::clear)) are atomic. The [`Access`] is an argument beside the request, so that the same request can
+/// be sent again under another lease. Writes take these steps in this order within their one atomic step:
+/// 1. A retry is recognized by its id and answered without being applied again. A write by a writer whose record was
+///    pruned ([`WriterId`]) is refused with [`StoreErrorKind::WriterForgotten`].
+/// 2. A write with a lease ([`Access::lease`]) whose token is lower than the newest that the memory has seen is
+///    refused with [`StoreErrorKind::Fenced`]. Otherwise the newest token is raised to the lease's. A store that
+///    shares the lease's [domain](Self::lease_domain) also refuses the write if the lease is no longer live or
+///    belongs to another owner. The lease is named [`MemoryKey::lease_name`].
+/// 3. A write without a lease is refused with [`StoreErrorKind::Locked`] by a store that shares the domain, while
+///    another owner holds a live lease on the memory. Other stores cannot check this: their callers must take the
+///    lease first.
+/// 4. Messages, counters, version and TTL change together, or not at all.
+///
+/// A refused write changes nothing.
+///
+/// **A store may roll back** to an earlier state: a failover loses the newest writes, or an operator restores a
+/// snapshot. The store then reuses the numbers that were lost, so a generation and a sequence number do not identify
+/// the message that a reader or a planner saw. The id of the message does: a [`Cursor`] carries it, and
+/// [`read`](Self::read), [`catch_up`](Self::catch_up), [`read_before`](Self::read_before), [`fetch`](Self::fetch) and [`splice`](Self::splice)
+/// compare it. This needs ids that no two requests share. A batch that is sent again because its answer was lost should carry [new
+/// ids](Append::with_new_ids), because it could otherwise get its old place again behind other messages than before.
+/// Retries are recognized by their [`WriteId`], not by these ids.
+///
+/// **Every call ends in bounded time**: a store over a network times out with [`StoreErrorKind::Unavailable`].
+/// Callers add their own timeout to writes, but not to reads.
+///
+/// # Custom stores
+///
+/// [`MemoryState`] implements these rules as plain functions on one memory, for stores that can hold a memory in
+/// their process. `memory_core::conformance` (feature `conformance`) is the test suite that every store must pass.
+/// `memory-core/tests/file_store` in the repository is a complete store on a plain file and a template for custom
+/// stores.
+#[async_trait]
+pub trait MemoryStore: Debug + Send + Sync + 'static {
+    /// Adds a batch of messages at the end.
+    ///
+    /// # Correctness
+    /// The batch gets contiguous sequence numbers and becomes visible as a whole. It is recognized as a duplicate if
+    /// its [`WriteId`] is not newer than the newest of the same writer; this comes first, so a retry of a batch that
+    /// was applied is answered with its first result. A batch with an [expected version](Append::expected) is then
+    /// refused if the memory is no longer at this version. When this returns, the batch has the store's configured
+    /// durability.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Conflict`] if the memory is not at the expected version. Otherwise [`StoreError`]; its [`applied`](StoreError::applied) reports whether the batch may have been stored despite
+    /// the error. Sending the same request again is always safe.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the batch either appended as a whole or not at all.
+    async fn append(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        append: &Append,
+    ) -> Result<Appended, StoreError>;
+
+    /// Replaces one message by another.
+    ///
+    /// # Correctness
+    /// Applied only if the message at [`Replace::sequence`] has the id [`Replace::replaced`]. The new message keeps
+    /// the sequence number, the summary flag and the closed flag of the old one. Its calls and results must be the
+    /// same, otherwise the request is refused. The counters of present messages, in total and by class, are updated
+    /// to the new message; appended, summarized, evicted and cleared do not change. The generation changes
+    /// ([`Generation::after`]), so that readers and planners of the old message start over, and the mark of the last
+    /// flush is removed. The TTL is not renewed, because a message is also replaced to redact a text, which must not
+    /// extend the life of the rest. A retry is recognized by its [`WriteId`], as for an append: it changes nothing,
+    /// even if the message was replaced again since.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Conflict`] if the place holds another message or none; [`StoreErrorKind::Invalid`] for a
+    /// message with other calls or results, or with the id of the message that it replaces; else as
+    /// [`append`](Self::append).
+    ///
+    /// # Cancel safety
+    /// As [`append`](Self::append).
+    async fn replace(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        replace: &Replace,
+    ) -> Result<Counters, StoreError>;
+
+    /// Replaces planned messages by a summary, or evicts them, if nothing but appends happened since the snapshot
+    /// that the plan was made from.
+    ///
+    /// # Correctness
+    /// Applied only if the memory's generation is still [`Splice::generation`] and the message [`Splice::newest`] is
+    /// still at its place. Messages appended since are kept; a splice that [withdraws](Splice::withdrawn) messages is
+    /// refused if there are any. The generation changes ([`Generation::after`]) if any
+    /// message was removed, inserted or closed. A splice with the receipt id of the newest receipt is recognized as a
+    /// retry and not applied again.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Conflict`] if the generation changed, or if the newest message is not the one that the
+    /// planner saw; else as [`append`](Self::append).
+    ///
+    /// # Cancel safety
+    /// As [`append`](Self::append).
+    async fn splice(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        splice: &Splice,
+    ) -> Result<Counters, StoreError>;
+
+    /// Removes all messages and receipts, and counts the messages as cleared.
+    ///
+    /// # Correctness
+    /// Sequence numbers continue, and the generation changes. A retry is recognized by its [`WriteId`], as for an
+    /// append.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    ///
+    /// # Cancel safety
+    /// As [`append`](Self::append).
+    async fn clear(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        clear: &Clear,
+    ) -> Result<Counters, StoreError>;
+
+    /// Undoes a removal whose messages are in the archive: they return to their places, and the summary of the flush
+    /// is removed.
+    ///
+    /// # Correctness
+    /// One atomic step. The messages have the ids, places, tokens and marks that they had. They are no longer counted
+    /// as summarized, evicted or withdrawn; the summary is counted nowhere. The removal leaves the archive. The
+    /// generation changes, and the mark of the next flush becomes [`FLUSH_HELD`]. Messages that came since stay. The
+    /// TTL is not renewed. A retry is recognized by its [`WriteId`], as for an append.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::NotRestorable`] with the reason. A store without an archive, as the default method, refuses
+    /// each request with [`RestoreRefusal::NotArchived`]. Otherwise as [`append`](Self::append).
+    ///
+    /// # Cancel safety
+    /// As [`append`](Self::append).
+    async fn restore(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        restore: &Restore,
+    ) -> Result<Counters, StoreError> {
+        let _ = (access, restore);
+        let kind = StoreErrorKind::NotRestorable(RestoreRefusal::NotArchived);
+        Err(StoreError::new(StoreOperation::Restore, kind).not_applied().at(key))
+    }
+
+    /// The removals whose messages are in the archive, newest first, before a number.
+    ///
+    /// # Correctness
+    /// One snapshot. Removals whose retention has ended are not listed. The default method lists nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    async fn removals(
+        &self,
+        key: &MemoryKey,
+        before: Option<u64>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<ArchivedRemoval>, StoreError> {
+        let _ = (key, before, limit);
+        Ok(Vec::new())
+    }
+
+    /// The messages of an archived removal in ascending order of their places, after a place.
+    ///
+    /// # Correctness
+    /// One snapshot. A removal that is not in the archive has no messages. Messages that cannot be decoded are
+    /// skipped. The default method returns nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    async fn archived(
+        &self,
+        key: &MemoryKey,
+        removal: u64,
+        after: Sequence,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        let _ = (key, removal, after, limit);
+        Ok(Vec::new())
+    }
+
+    /// Erases the messages at some places: each message that has or had one of these places, present or archived,
+    /// including a summary.
+    ///
+    /// # Correctness
+    /// One atomic step, after which no read returns an erased text. Erased messages are counted as withdrawn, also
+    /// those that were counted as summarized, evicted or cleared; an erased summary is counted nowhere. Removals that
+    /// lose a message can no longer be undone. Receipts that name an erased place lose the reason of a
+    /// [fallback](SummaryRecord::fallback), which may quote a message. The generation changes, and the mark of the
+    /// last flush is removed. The TTL is not renewed. The most recent [`KEPT_ERASURES`] are recorded, also after a
+    /// clear. A retry is recognized by its [`WriteId`] and answered with its record, or an empty one if that is lost.
+    ///
+    /// A call without its result remains, and a result without its call; a rendered window is repaired.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Invalid`] for a request that [`Erase::check`] refuses, and by the default method.
+    /// [`StoreErrorKind::Conflict`] if the memory was changed during each of many attempts. Otherwise as
+    /// [`append`](Self::append).
+    ///
+    /// # Cancel safety
+    /// As [`append`](Self::append).
+    async fn erase(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        erase: &Erase,
+    ) -> Result<Erased, StoreError> {
+        let _ = (access, erase);
+        let kind = StoreErrorKind::Invalid("this store does not implement erasure".into());
+        Err(StoreError::new(StoreOperation::Erase, kind).not_applied().at(key))
+    }
+
+    /// The records of the most recent erasures, newest first; at most [`KEPT_ERASURES`]. One snapshot. The default method
+    /// returns nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    async fn erasures(&self, key: &MemoryKey) -> Result<Vec<Erasure>, StoreError> {
+        let _ = key;
+        Ok(Vec::new())
+    }
+
+    /// Overwrites the remains of removed messages in the files of the store, of all memories: free space and logs.
+    ///
+    /// After [`Scrubbed::Done`], the files have no byte of a message that was removed before the call. The cost is that
+    /// of all data, and other writers wait. The default method returns [`Scrubbed::Unsupported`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not end work that has begun, which changes no message.
+    async fn scrub(&self) -> Result<Scrubbed, StoreError> {
+        Ok(Scrubbed::Unsupported)
+    }
+
+    /// Where copies of removed messages may remain, out of the store's reach. Default: nowhere.
+    fn remaining_copies(&self) -> &'static [RemainingCopy] {
+        &[]
+    }
+
+    /// Raises the newest fencing token that the memory has seen to the token of this lease. A holder calls this
+    /// before it reads; otherwise a late write of the previous holder could be applied between that read and a write.
+    ///
+    /// # Correctness
+    /// As durable as an append; idempotent.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Fenced`] if a newer lease was seen.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the token either raised or unchanged.
+    async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError>;
+
+    /// The counters and the state of the memory, without its messages.
+    ///
+    /// # Correctness
+    /// Reflects every write that was acknowledged before the call.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    async fn head(&self, key: &MemoryKey) -> Result<Head, StoreError>;
+
+    /// Messages in order, after a cursor.
+    ///
+    /// # Correctness
+    /// One snapshot: never half a batch or half a flush. The page starts at the beginning and sets
+    /// [`Page::restarted`] if the memory's generation is not that of [`Read::after`], or if the cursor's place holds
+    /// another message or none, because messages that were read before may have been removed. The cost is that of the
+    /// page and of one lookup by place; it does not depend on the length of the history.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError>;
+
+    /// All messages after a cursor, without those of batches that the reader appended itself and still has.
+    ///
+    /// # Correctness
+    /// One snapshot, in which the cursor is compared as in [`read`](Self::read). If the page restarts, `known` is
+    /// ignored. Otherwise a known batch is confirmed only if its newest place holds the message with its id; the page
+    /// then lacks its messages. Each batch is compared, not only the newest: after a rollback another writer's message
+    /// may precede a later batch of the reader within one generation. `known` is ascending, and each batch was sent
+    /// after the reader had seen the cursor's generation. Such a batch has no gap: every removal and every change of a
+    /// message changes the generation, and a [`splice`](Self::splice) that keeps it removes, inserts and closes nothing.
+    /// A store may confirm fewer batches. The default method calls [`read`](Self::read) and confirms none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    async fn catch_up(
+        &self,
+        key: &MemoryKey,
+        after: Cursor,
+        known: &[KnownBatch],
+    ) -> Result<CaughtUp, StoreError> {
+        let _ = known;
+        Ok(self.read(key, Read { after: Some(after), limit: None }).await?.into())
+    }
+
+    /// The nearest messages before a cursor, in ascending order; without a cursor, the newest.
+    ///
+    /// # Correctness
+    /// One snapshot. [`Page::cursor`] is the position of the page's first message: pass it to the next call to page
+    /// backward. [`Page::more`] reports older messages. The page has the newest messages and sets
+    /// [`Page::restarted`] if the memory's generation is not that of `before`, or if the cursor's place holds another
+    /// message or none. At most `limit` messages are returned; messages that cannot be decoded are listed and do not
+    /// count. The cost is that of the page and of one lookup by place; it does not depend on the length of the
+    /// history.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    async fn read_before(
+        &self,
+        key: &MemoryKey,
+        before: Option<Cursor>,
+        limit: NonZeroUsize,
+    ) -> Result<Page, StoreError>;
+
+    /// The head and the metadata of all messages: the input of planners.
+    ///
+    /// # Correctness
+    /// One snapshot.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    async fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError>;
+
+    /// The messages with these sequence numbers, in ascending order.
+    ///
+    /// # Correctness
+    /// Messages do not change within a generation, so the result and the outline whose [cursor](Outline::cursor) is
+    /// `snapshot` form one snapshot up to the cursor's place. `places` is ascending. Places without a message, and
+    /// messages that cannot be decoded, are skipped.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Conflict`] if the generation changed, or if the snapshot's place holds another message or
+    /// none.
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    async fn fetch(
+        &self,
+        key: &MemoryKey,
+        snapshot: Cursor,
+        places: &[Sequence],
+    ) -> Result<Vec<StoredMessage>, StoreError>;
+
+    /// The receipts of the most recent flushes, newest first; at most [`KEPT_RECEIPTS`].
+    ///
+    /// # Correctness
+    /// One snapshot.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError>;
+
+    /// Keys of memories with at least one message, in ascending order, after a key.
+    ///
+    /// # Correctness
+    /// Each page is one snapshot. A listing over several pages includes every memory that existed throughout.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    async fn keys(
+        &self,
+        after: Option<&MemoryKey>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<MemoryKey>, StoreError>;
+
+    /// Lists unused memories: expired ones that still occupy storage, or ones not written for a given time.
+    ///
+    /// # Correctness
+    /// Examines at most [`UnusedQuery::limit`] memories in ascending order of their keys, and returns the key to
+    /// continue from. A store that shares the [domain](Self::lease_domain) leaves out memories under a live lease of
+    /// a writer or flusher. A memory that was removed completely is not listed. The time of the last write is the
+    /// later of the newest message's `created_at` and the [`Generation`], which is never behind the store's clock at
+    /// the last write other than an append.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    async fn unused(&self, query: &UnusedQuery) -> Result<UnusedPage, StoreError>;
+
+    /// Removes a memory that [`unused`](Self::unused) listed, or a part of it: its messages, receipts and writer
+    /// records. It then reads like a memory that was never written.
+    ///
+    /// # Correctness
+    /// The first part ends the memory in one atomic step, as if its TTL had expired. Further parts only free storage,
+    /// so that no step takes long. A memory that was written since it was listed is left unchanged: generation,
+    /// version and newest message are compared, because a store that rolled back reuses numbers. Fencing tokens are
+    /// kept where safety needs them (see [`LeaseDomain`]), and later generations differ from all earlier ones. If
+    /// nothing is left to remove, the call has no effect.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Conflict`] if the memory was written since; [`StoreErrorKind::Locked`] if the store shares
+    /// the domain and a writer or flusher holds a live lease on the memory; [`StoreErrorKind::Fenced`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the part either removed or unchanged. The rest of the memory is listed as expired.
+    async fn remove(
+        &self,
+        key: &MemoryKey,
+        remove: RemoveUnused,
+    ) -> Result<RemovedUnused, StoreError>;
+
+    /// Watches a memory, which need not exist: a signal when it may have changed.
+    ///
+    /// # Correctness
+    /// Every write that is acknowledged after this returned, by any process, ends the next
+    /// [`changed`](StoreWatch::changed): writes of this process at once, others within the time that the store
+    /// documents. The end of a TTL is not a write and is not signaled. Writes of memories without a watch cost no
+    /// additional request. The watch ends when it is dropped. A store that only this process writes returns a watch
+    /// of its [`LocalWatchers`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the watch.
+    async fn watch(&self, key: &MemoryKey) -> Result<Box<dyn StoreWatch>, StoreError>;
+
+    /// The state of the server behind this store; `None` if there is no server.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    async fn server(&self) -> Result<Option<ServerHealth>, StoreError>;
+
+    /// The domain of the leases that this store checks within the atomic step of a write, if it checks them. All
+    /// leases of its writers must then be kept there: a lease that the store does not find is treated as over.
+    fn lease_domain(&self) -> Option<&LeaseDomain>;
+
+    /// The failures that an acknowledged write survives.
+    fn durability(&self) -> Durability;
+}

@@ -1,0 +1,166 @@
+//! Erasure: messages, archived originals, and whole memories.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use memory_core::changes::{Change, RemovalReason};
+use memory_core::resource::ArchiveSettings;
+use memory_core::store::{RemainingCopy, RestoreRefusal, Scrubbed, StoreErrorKind};
+use memory_core::{MemoryResource, Message, Profile, Sequence, check_request};
+use memory_instance::{FlushMode, ManagerBuilder, MemoryInstance, WatchFrom};
+
+use crate::support::{On, checked, texts, with};
+
+on_every_backend![
+    erased_message_is_gone_for_all_readers,
+    erased_result_leaves_a_valid_window,
+    erased_original_is_gone_and_its_summary_listed,
+    watcher_reports_an_erasure,
+    deleted_memory_begins_anew,
+    deletion_waits_for_an_exclusive_turn,
+    scrub_reaches_copies_in_files,
+];
+
+const TEN: NonZeroUsize = NonZeroUsize::new(10).unwrap();
+
+fn manual() -> ManagerBuilder {
+    let mut resource = MemoryResource::new("m", 400);
+    resource.archive = ArchiveSettings::keep_for(Duration::from_hours(24));
+    with(resource).with_flush_mode(FlushMode::Manual)
+}
+
+async fn talk(memory: &MemoryInstance, count: usize) {
+    for number in 0..count {
+        let text = format!("message {number} of a conversation that goes on");
+        memory.append(Message::user(text)).await.unwrap();
+    }
+}
+
+async fn erased_message_is_gone_for_all_readers(on: On) {
+    let world = on.world(manual()).await;
+    let (memory, other) = (world.memory(), world.memory());
+    memory.append_all(["one", "two", "three"].map(Message::user)).await.unwrap();
+    // Warm views, and a batch that this process has appended itself.
+    assert_eq!(texts(&other).await.len(), 3);
+    memory.append(Message::user("four")).await.unwrap();
+    let places = [2, 4].map(Sequence::new);
+    let receipt = memory.erase(places, "request 7").await.unwrap();
+    assert_eq!((receipt.erasure.messages, &*receipt.erasure.reason), (2, "request 7"));
+    assert!(receipt.remaining.contains(&RemainingCopy::OtherViews));
+    assert_eq!(texts(&memory).await, ["one", "three"]);
+    assert_eq!(texts(&other).await, ["one", "three"]);
+    assert_eq!(memory.erasures().await.unwrap(), [receipt.erasure]);
+    let counters = checked(&memory, &world.manager).await.head.counters;
+    assert_eq!((counters.appended, counters.withdrawn), (4, 2));
+    let refused = memory.erase([Sequence::new(1)], "").await.unwrap_err();
+    assert!(matches!(refused.store_kind(), Some(StoreErrorKind::Invalid(_))), "{refused}");
+}
+
+async fn erased_result_leaves_a_valid_window(on: On) {
+    let world = on.world(manual()).await;
+    let memory = world.memory();
+    let call = Message::from_json(
+        r#"{"role":"assistant","content":null,"tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]}"#,
+    );
+    let batch = [
+        Message::user("call it"),
+        call.unwrap(),
+        Message::tool_result("c", "secret"),
+        Message::assistant("done"),
+    ];
+    memory.append_all(batch).await.unwrap();
+    for (place, kept) in [(3, "done"), (2, "call it")] {
+        memory.erase([Sequence::new(place)], "test").await.unwrap();
+        let window = memory.context(4_000).await.unwrap();
+        let text = window.request().to_string();
+        assert!(!text.contains("secret") && text.contains(kept), "{text}");
+        check_request(&text, &Profile::openai_chat()).unwrap();
+    }
+}
+
+async fn erased_original_is_gone_and_its_summary_listed(on: On) {
+    let world = on.world(manual()).await;
+    let memory = world.memory();
+    talk(&memory, 40).await;
+    let receipt = memory.perform_flush().await.unwrap().unwrap();
+    let summary = receipt.summary.as_ref().unwrap();
+    let place = receipt.summarized.ranges()[0].1;
+    assert_ne!(place, summary.sequence);
+    let erased = memory.erase([place], "test").await.unwrap().erasure;
+    assert!(erased.archived.contains(place));
+    assert_eq!((erased.summaries.len(), erased.summaries[0].id), (1, summary.id));
+    assert!(memory.archived(place..=place).await.unwrap().is_empty());
+    let originals = memory.originals(summary.id).await.unwrap();
+    assert_eq!(originals.len() as u64, receipt.summarized.len() - 1);
+    let refused = memory.undo_flush(receipt.id).await.unwrap_err();
+    let erased = StoreErrorKind::NotRestorable(RestoreRefusal::Erased);
+    assert_eq!(refused.store_kind(), Some(&erased));
+    assert!(refused.to_string().contains("was erased"), "{refused}");
+    let counters = checked(&memory, &world.manager).await.head.counters;
+    assert_eq!(counters.withdrawn, 1);
+}
+
+async fn watcher_reports_an_erasure(on: On) {
+    let world = on.world(manual()).await;
+    let memory = world.memory();
+    memory.append_all(["one", "two"].map(Message::user)).await.unwrap();
+    let mut watch = memory.watch(WatchFrom::Now).await.unwrap();
+    memory.erase([Sequence::new(1)], "test").await.unwrap();
+    let Change::Removed(removal) = watch.next().await.unwrap() else { panic!() };
+    assert_eq!((removal.first, removal.last), (Sequence::new(1), Sequence::new(1)));
+    assert_eq!(removal.reason, RemovalReason::Erased);
+}
+
+async fn deleted_memory_begins_anew(on: On) {
+    let world = on.world(manual()).await;
+    let (memory, other) = (world.memory(), world.memory());
+    talk(&memory, 40).await;
+    memory.perform_flush().await.unwrap().unwrap();
+    let before = texts(&other).await.len() as u64;
+    let receipt = memory.delete().await.unwrap();
+    assert_eq!((&receipt.key, receipt.messages), (memory.key(), before));
+    assert!(texts(&memory).await.is_empty() && texts(&other).await.is_empty());
+    assert!(memory.removals(None, TEN).await.unwrap().is_empty());
+    assert!(memory.receipts().await.unwrap().is_empty());
+    assert!(memory.erasures().await.unwrap().is_empty());
+    assert_eq!(checked(&memory, &world.manager).await.head.counters.appended, 0);
+    assert_eq!(memory.delete().await.unwrap().messages, 0);
+    other.append(Message::user("anew")).await.unwrap();
+    assert_eq!(texts(&memory).await, ["anew"]);
+    assert_eq!(checked(&memory, &world.manager).await.head.counters.appended, 1);
+}
+
+async fn deletion_waits_for_an_exclusive_turn(on: On) {
+    let world = on.world(manual()).await;
+    let (memory, other) = (world.memory(), world.memory());
+    memory.append(Message::user("one")).await.unwrap();
+    let own = &memory;
+    let turn = memory.exclusive(|session| async move {
+        session.append(Message::user("two")).await?;
+        let refused = own.delete().await.unwrap_err();
+        assert!(refused.to_string().contains("turn"), "{refused}");
+        let deletion = tokio::spawn(async move { other.delete().await });
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        session.append(Message::user("three")).await?;
+        Ok::<_, memory_instance::MemoryError>(deletion)
+    });
+    let deletion = turn.await.unwrap().unwrap();
+    assert_eq!(deletion.await.unwrap().unwrap().messages, 3);
+    assert!(texts(&memory).await.is_empty());
+}
+
+async fn scrub_reaches_copies_in_files(on: On) {
+    let world = on.world(manual()).await;
+    let memory = world.memory();
+    talk(&memory, 3).await;
+    let receipt = memory.erase([Sequence::new(2)], "test").await.unwrap();
+    let in_file = [RemainingCopy::WriteAheadLog, RemainingCopy::FreeSpace];
+    let had = in_file.iter().any(|copy| receipt.remaining.contains(copy));
+    let scrubbed = world.manager.scrub().await.unwrap();
+    assert_eq!(scrubbed == Scrubbed::Done, had);
+    let receipt = receipt.after(scrubbed);
+    assert!(in_file.iter().all(|copy| !receipt.remaining.contains(copy)));
+    assert_eq!(texts(&memory).await.len(), 2);
+}

@@ -1,0 +1,132 @@
+//! A search of the file and its log for the bytes of erased messages.
+
+mod support;
+
+use std::path::Path;
+
+use memory_core::store::{Access, Erase, FlushReceipt, Retention, Scrubbed, Splice, SummaryRecord};
+use memory_core::{MemoryKey, MemoryStore as _, Message, Sequence};
+use memory_store_sqlite::SqliteStore;
+use support::{append, checked_outline, write};
+use uuid::Uuid;
+
+const SECRET: &str = "needle-4929-1111";
+
+/// How often the secret is in the file or its log, while both are open.
+fn found(path: &Path) -> usize {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let files = [path.to_owned(), log.into()];
+    let bytes = files.iter().map(|file| std::fs::read(file).unwrap_or_default());
+    bytes
+        .map(|bytes| bytes.windows(SECRET.len()).filter(|at| *at == SECRET.as_bytes()).count())
+        .sum()
+}
+
+/// Several memories whose rows share pages, so that appends split pages with the secret in them. Some messages are
+/// flushed to the archive.
+async fn filled(store: &SqliteStore) -> MemoryKey {
+    let keys = ["a", "b", "c"].map(|name| MemoryKey::new("p", "m", name).unwrap());
+    for number in 1..=60_u64 {
+        for key in &keys {
+            let long = "x".repeat(usize::try_from(number * 37 % 700).unwrap());
+            let text = format!("{SECRET} {number} {long}");
+            append(store, key, write(1, number), &[&text]).await.unwrap();
+        }
+    }
+    let [erased, ..] = &keys;
+    for key in &keys[1..] {
+        let outline = checked_outline(store, key).await;
+        let all = outline.metas.iter().map(|meta| meta.sequence).collect();
+        let splice = Splice { evicted: all, ..Splice::of(&outline) };
+        store.splice(key, Access::OPEN, &splice).await.unwrap();
+    }
+    let outline = checked_outline(store, erased).await;
+    let summarized: Vec<_> = outline.metas[..30].iter().map(|meta| meta.sequence).collect();
+    let mut summary = outline_summary();
+    summary.message = Message::user("a summary without it");
+    let mut receipt = FlushReceipt::new(Uuid::from_u128(1), "test", summary.created_at);
+    receipt.summarized = summarized.iter().copied().collect();
+    let mut record = SummaryRecord::new(summary.id, summarized[0], summary.tokens, "test");
+    record.fallback = Some(format!("other: it said {SECRET}"));
+    receipt.summary = Some(record);
+    let splice = Splice {
+        summarized,
+        summary: Some(summary),
+        receipt: Some(receipt),
+        archive: Some(Retention::forever()),
+        ..Splice::of(&outline)
+    };
+    store.splice(erased, Access::OPEN, &splice).await.unwrap();
+    erased.clone()
+}
+
+fn outline_summary() -> memory_core::store::NewMessage {
+    memory_core::store::NewMessage {
+        id: memory_core::store::MessageId::new(Uuid::from_u128(77)),
+        message: Message::user("a summary"),
+        tokens: 3,
+        priority: None,
+        content_type: memory_core::ContentType::Conversation,
+        created_at: jiff::Timestamp::UNIX_EPOCH,
+    }
+}
+
+async fn erase_all(store: &SqliteStore, key: &MemoryKey) {
+    let places = (1..=60).map(Sequence::new).collect();
+    let erase = Erase { write: write(2, 1), places, reason: "test".into() };
+    let erased = store.erase(key, Access::OPEN, &erase).await.unwrap();
+    // The summary has the first place.
+    assert_eq!(erased.erasure.messages, 61);
+    checked_outline(store, key).await;
+}
+
+#[tokio::test]
+async fn scrubbed_file_has_no_byte_of_erased_messages() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("memory.db");
+    let store = SqliteStore::open(path.clone()).await.unwrap();
+    let key = filled(&store).await;
+    assert!(found(&path) > 60);
+    erase_all(&store, &key).await;
+    assert_eq!(store.scrub().await.unwrap(), Scrubbed::Done);
+    assert_eq!(found(&path), 0);
+    // Other writes continue, also through another connection.
+    append(&store, &key, write(1, 61), &["after"]).await.unwrap();
+    drop(store);
+    let again = SqliteStore::open(path.clone()).await.unwrap();
+    assert_eq!(checked_outline(&again, &key).await.metas.len(), 1);
+    assert_eq!(again.erasures(&key).await.unwrap().len(), 1);
+    drop(again);
+    assert_eq!(found(&path), 0);
+}
+
+#[tokio::test]
+async fn file_keeps_bytes_without_erasure_or_scrub() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("memory.db");
+    let store = SqliteStore::open(path.clone()).await.unwrap();
+    let key = filled(&store).await;
+    assert_eq!(store.scrub().await.unwrap(), Scrubbed::Done);
+    // At least one copy of each message, and two of the receipt. Pages that were split may have more.
+    assert!(found(&path) >= 60 + 2, "{}", found(&path));
+    erase_all(&store, &key).await;
+    assert!(found(&path) > 0, "the file is not rewritten yet");
+}
+
+#[tokio::test]
+async fn reader_of_another_process_delays_a_scrub() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("memory.db");
+    let config = memory_store_sqlite::SqliteConfig::new(&path)
+        .with_operation_timeout(std::time::Duration::from_millis(100));
+    let store = SqliteStore::open(config).await.unwrap();
+    let key = filled(&store).await;
+    let reader = rusqlite::Connection::open(&path).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM message").unwrap();
+    erase_all(&store, &key).await;
+    assert_eq!(store.scrub().await.unwrap(), Scrubbed::Busy);
+    reader.execute_batch("COMMIT").unwrap();
+    assert_eq!(store.scrub().await.unwrap(), Scrubbed::Done);
+    assert_eq!(found(&path), 0);
+}
