@@ -304,6 +304,7 @@ impl fmt::Debug for Views {
 
 #[cfg(test)]
 mod tests {
+    use memory_core::store::Read;
     use memory_core::{InMemoryStore, MemoryResource, MemoryStore, Message};
     use memory_lock::{ClockExt as _, LockManager};
 
@@ -388,18 +389,18 @@ mod tests {
         let limit = 64 << 10;
         let manager = world.manager(limit);
         let views = &manager.backend().views;
-        let text = "x".repeat(1_000);
-        for number in 0..1_000 {
-            let memory = manager.memory("chat", &number.to_string()).unwrap();
-            memory.append_all([Message::user(&*text), Message::user("short")]).await.unwrap();
-            memory.context(1_000).await.unwrap();
+        let memory = manager.memory("chat", "first").unwrap();
+        let messages = [Message::user("x".repeat(1_000)), Message::user("short")];
+        memory.append_all(messages).await.unwrap();
+        let page = world.store.read(memory.key(), Read::default()).await.unwrap();
+        let key = |number: u32| MemoryKey::new("p", "chat", &number.to_string()).unwrap();
+        for number in 0..10_000 {
+            let view = views.advance(&key(number), Found::Nothing, page.clone());
+            assert_eq!(view.messages().len(), 2);
             assert!(views.lock().bytes <= limit);
         }
-        let is_kept = |number: u32| {
-            let key = manager.memory("chat", &number.to_string()).unwrap().key().clone();
-            matches!(views.find(&key), Found::View(..))
-        };
-        assert!(is_kept(999) && is_kept(980) && !is_kept(900));
+        let is_kept = |number: u32| matches!(views.find(&key(number)), Found::View(..));
+        assert!(is_kept(9_999) && is_kept(9_980) && !is_kept(9_900));
         let sum: usize = views.lock().entries.iter().map(|(_, entry)| entry.bytes()).sum();
         assert_eq!(sum, views.lock().bytes);
     }

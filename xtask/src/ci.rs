@@ -12,7 +12,7 @@ pub(crate) struct Args {
     /// Fail when something could not be checked, because a tool is missing or a registry does not answer
     #[arg(long)]
     strict: bool,
-    /// Also run what takes long: whole cancellation sweeps, ten times as many programs of the
+    /// Also run what takes long: whole cancellation sweeps, ten or more times as many programs of the
     /// concurrency models, and the tests on containers, which are then checked by clippy too
     #[arg(long)]
     deep: bool,

@@ -45,7 +45,7 @@ Examples:
   cargo xtask test -p memory-core       one crate
   cargo xtask test -- stale_writer      tests whose name contains this text
   cargo xtask test --containers         the tests on containers too
-  cargo xtask test --deep               with those, ten times as many random programs, new ones each time,
+  cargo xtask test --deep               with those, ten or more times as many random programs, new ones each time,
                                         and calls dropped at each of their polls
   cargo xtask test --require redis,docker
                                         fail if tests on servers or containers could not be run

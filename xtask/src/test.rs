@@ -29,7 +29,7 @@ pub(crate) struct Args {
     /// Fail if tests of this kind could not be run: redis, docker, or both
     #[arg(long, value_name = "WAY", value_delimiter = ',')]
     require: Vec<Way>,
-    /// Run ten times as many programs of the concurrency models, new ones each time, drop calls at each
+    /// Run ten or more times as many programs of the concurrency models, new ones each time, drop calls at each
     /// of their polls, and run the tests on containers
     #[arg(long)]
     pub(crate) deep: bool,
@@ -64,7 +64,7 @@ impl Args {
     }
 }
 
-/// The number of concurrency-model programs in a deep run; other runs try a tenth of it.
+/// The number of concurrency-model programs in a deep run; other runs try a tenth or less.
 const DEEP: &str = "100000";
 
 /// The same for programs whose server rolls back.

@@ -36,7 +36,7 @@ use crate::out::{Out, number, table};
 /// killed before the commit. It fails if a message was lost, duplicated or summarized twice, or if the
 /// 99th percentile of appends during a flush is over 1.5 x that without.
 ///
-/// `memory bench readers` appends by one task while four readers in another process read 10,000 messages
+/// `memory bench readers` appends each 4 ms while four readers in another process read 10,000 messages
 /// without a pause: alternately bare readers (one `HMGET` or `SELECT` of all, decoded), and readers of
 /// `messages()` and `context(60,000)` that are new each time, have no views, or keep one. It fails if the 99th
 /// percentile of appends is over 10 ms or over 1.5 x that beside bare readers.
