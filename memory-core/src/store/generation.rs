@@ -58,7 +58,7 @@ fn spread(bits: u128) -> u16 {
     u16::try_from(mixed & SPREAD).unwrap_or_default()
 }
 
-/// The spread of a flush, or of closing calls or replacing messages at these places.
+/// The spread of a flush, or without a receipt of a change at these places.
 pub(super) fn spread_of_splice(
     receipt: Option<Uuid>,
     places: impl IntoIterator<Item = Sequence>,

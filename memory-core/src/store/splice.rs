@@ -251,7 +251,9 @@ impl Splice {
     #[must_use]
     pub fn spread(&self) -> u16 {
         let replaced = self.replaced.iter().map(|one| one.sequence);
-        let places = self.closed.iter().copied().chain(replaced);
+        // Without a receipt the places are all that tells two changes apart.
+        let lists = [&self.summarized, &self.evicted, &self.withdrawn, &self.closed];
+        let places = lists.into_iter().flatten().copied().chain(replaced);
         spread_of_splice(self.receipt.as_ref().map(|receipt| receipt.id), places)
     }
 }
@@ -266,6 +268,17 @@ mod tests {
 
     use super::*;
     use crate::testkit::{history, metas};
+
+    /// A server that rolled back may make two such changes to one generation, at one time of its clock.
+    #[test]
+    fn places_tell_splices_without_receipts_apart() {
+        let spread = |place| {
+            let evicted = vec![Sequence::new(place)];
+            Splice { evicted, ..Splice::new(Generation::NONE) }.spread()
+        };
+        let spreads: std::collections::HashSet<_> = (1..=64).map(spread).collect();
+        assert!(spreads.len() > 55);
+    }
 
     proptest! {
         #[test]
