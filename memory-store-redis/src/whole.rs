@@ -232,8 +232,10 @@ impl<'a> Reading<'a> {
         mut reply: Reply,
     ) -> Result<State, LinkError> {
         let is_same = match reply.value()? {
-            Value::BulkString(head) => codec::head(&head)
-                .is_some_and(|head| head.generation == self.page.cursor.generation),
+            // A server that rolled back has fewer places until others append.
+            Value::BulkString(head) => codec::head(&head).is_some_and(|head| {
+                head.generation == self.head.generation && head.last >= self.head.last
+            }),
             _ => false,
         };
         if !is_same || (before.is_some() && !self.ends_with(&reply.value()?)) {
