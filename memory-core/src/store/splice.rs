@@ -251,7 +251,7 @@ impl Splice {
     #[must_use]
     pub fn spread(&self) -> u16 {
         let replaced = self.replaced.iter().map(|one| one.sequence);
-        // Without a receipt the places are all that tells two changes apart.
+        // Without a receipt only the places differ between two changes.
         let lists = [&self.summarized, &self.evicted, &self.withdrawn, &self.closed];
         let places = lists.into_iter().flatten().copied().chain(replaced);
         spread_of_splice(self.receipt.as_ref().map(|receipt| receipt.id), places)
