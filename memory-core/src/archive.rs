@@ -68,8 +68,8 @@ pub struct ArchivedRemoval {
     pub bytes: u64,
     /// The receipt of the flush, or of the messages that were taken back. It lives as long as the removal.
     pub receipt: Option<FlushReceipt>,
-    /// The places of its messages that were [erased](crate::MemoryStore::erase), and that of its summary if that was
-    /// erased. Such a removal cannot be undone.
+    /// The places of its messages that were [erased](crate::MemoryStore::erase). Such a removal cannot be undone. The
+    /// erasure of its summary also erases the original that had the place of the summary.
     #[serde(default, skip_serializing_if = "SequenceSet::is_empty")]
     pub erased: SequenceSet,
 }

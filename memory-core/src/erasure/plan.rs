@@ -97,7 +97,7 @@ impl ErasurePlan {
             erased.extend(found.iter().map(|(meta, _)| meta.id));
         }
         for (index, kept) in state.removals.iter().enumerate() {
-            plan.erase_archived(index, kept, &erased);
+            plan.erase_archived(index, kept);
         }
         let names = |receipt: &FlushReceipt| {
             let names = |set: &SequenceSet| set.meets(places);
@@ -118,11 +118,9 @@ impl ErasurePlan {
         &mut self,
         index: usize,
         ErasableRemoval { removal, found, .. }: &ErasableRemoval,
-        erased: &HashSet<MessageId>,
     ) {
-        let written = removal.receipt.as_ref().and_then(|receipt| receipt.summary.as_ref());
-        let summary = written.filter(|summary| erased.contains(&summary.id));
-        if found.is_empty() && summary.is_none() {
+        // With its summary, the original whose place it has is erased.
+        if found.is_empty() {
             return;
         }
         let mut after = removal.clone();
@@ -135,8 +133,7 @@ impl ErasurePlan {
         }
         let gone: SequenceSet = found.iter().map(|(meta, _)| meta.sequence).collect();
         after.places = removal.places.without(&gone);
-        let places = gone.iter().chain(removal.erased.iter());
-        after.erased = places.chain(summary.map(|summary| summary.sequence)).collect();
+        after.erased = removal.erased.union(&gone);
         if let Some(without) = removal.receipt.as_ref().and_then(without_texts) {
             after.receipt = Some(without);
         }
