@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use memory_core::store::{
     Access, Append, ArchivedRemoval, Clear, ExpiredMemories, FlushReceipt, MessageMeta, Read,
-    RemoveUnused, Restore, RestoreRefusal, Retention, SequenceSet, Splice, StoreErrorKind,
-    SummaryRecord, UnusedMemory, UnusedQuery,
+    RemoveUnused, ReplacedRecord, Replacement, Restore, RestoreRefusal, Retention, SequenceSet,
+    Splice, StoreErrorKind, SummaryRecord, UnusedMemory, UnusedQuery,
 };
 use memory_core::{
     Clock, ContentType, InMemoryStore, MemoryKey, MemoryStore, Priority, Sequence, StoredMessage,
@@ -46,6 +46,11 @@ fn with_receipt(id: u128, splice: Splice) -> Splice {
     receipt.summarized = set(&splice.summarized);
     receipt.evicted = set(&splice.evicted);
     receipt.withdrawn = set(&splice.withdrawn);
+    let records = splice
+        .replaced
+        .iter()
+        .map(|one| ReplacedRecord::new(one.sequence, one.message.id, 0, one.message.tokens));
+    receipt.replaced = records.collect();
     receipt.summary = splice.summary.as_ref().map(|summary| {
         SummaryRecord::new(summary.id, splice.summarized[0], summary.tokens, "rules")
     });
@@ -93,13 +98,17 @@ fn splice(metas: &[MessageMeta], rng: &mut fastrand::Rng) -> Splice {
         let (mut fate, mut left) = (0, 0);
         for meta in metas {
             if left == 0 {
-                (fate, left) = (rng.u8(0..4), rng.choice([1, 2, 7, 33, 64, 200]).unwrap());
+                (fate, left) = (rng.u8(0..5), rng.choice([1, 2, 7, 33, 64, 200]).unwrap());
             }
             left -= 1;
             match fate {
                 0 => {}
                 1 => splice.evicted.push(meta.sequence),
                 2 => splice.summarized.push(meta.sequence),
+                3 => {
+                    let message = message(&"short ".repeat(rng.usize(1..9)));
+                    splice.replaced.push(Replacement { sequence: meta.sequence, message });
+                }
                 _ => splice.closed.push(meta.sequence),
             }
             // A message may be closed and removed at once.
