@@ -19,7 +19,7 @@ local DROPPED_AT_ONCE = 1000
 -- `number` is the version of the memory after the removal, and its number for readers. `taken` is the place that the
 -- summary took, or 0.
 local KEPT = {
-  'number', 'removed_at', 'bytes', 'messages', 'tokens', 'places', 'taken', 'summary', 'summaries', 'summarised',
+  'number', 'removed_at', 'bytes', 'messages', 'tokens', 'places', 'taken', 'summary', 'summaries', 'summarized',
   'evicted', 'withdrawn', 'receipt_id', 'receipt',
 }
 local TEXTS = {removed_at = true, places = true, summary = true, receipt_id = true, receipt = true}

@@ -37,7 +37,7 @@ elseif not begins then
     head.form, archive = FORM, archive or new_archive()
     keep(head, archive, ARGV[9], 'c', {
       ranges = ranges, messages = head.messages, tokens = head.tokens, taken = 0, summary = '', summaries = 0,
-      summarised = 0, evicted = 0, withdrawn = 0, receipt_id = '', receipt = '', classes = {}, replaced = {},
+      summarized = 0, evicted = 0, withdrawn = 0, receipt_id = '', receipt = '', classes = {}, replaced = {},
     }, set, gone)
   elseif sound then
     for _, place in ipairs(ranges) do

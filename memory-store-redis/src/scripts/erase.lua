@@ -52,15 +52,15 @@ local function list(size)
   return all
 end
 local removed, classes, set, delete, overdue = list(2), list(3), list(2), list(1), list(1)
-local summarised, evicted, cleared = tonumber(ARGV[13]), tonumber(ARGV[14]), tonumber(ARGV[15])
+local summarized, evicted, cleared = tonumber(ARGV[13]), tonumber(ARGV[14]), tonumber(ARGV[15])
 for n = 1, #classes, 3 do
   count(head, classes[n], -tonumber(classes[n + 1]), -tonumber(classes[n + 2]))
 end
 head.summaries = head.summaries - tonumber(ARGV[16])
-head.summarised, head.evicted = head.summarised - summarised, head.evicted - evicted
+head.summarized, head.evicted = head.summarized - summarized, head.evicted - evicted
 head.cleared = head.cleared - cleared
-head.withdrawn = head.withdrawn + tonumber(ARGV[17]) + summarised + evicted + cleared
-if math.min(head.messages, head.tokens, head.summaries, head.summarised, head.evicted, head.cleared) < 0 then
+head.withdrawn = head.withdrawn + tonumber(ARGV[17]) + summarized + evicted + cleared
+if math.min(head.messages, head.tokens, head.summaries, head.summarized, head.evicted, head.cleared) < 0 then
   return error('CORRUPT ' .. key .. ' holds counters that are not ours')
 end
 local left, next = {}, 1

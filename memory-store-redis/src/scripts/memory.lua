@@ -52,7 +52,7 @@ local function new_head(fence, flush_fence, generation)
   return {
     form = OLDEST_FORM, generation = generation, version = 0, last = 0, base = 0, fence = fence,
     flush_fence = flush_fence, next_flush_at = false, expires = false, messages = 0, tokens = 0,
-    summaries = 0, appended = 0, summarised = 0, evicted = 0, cleared = 0, withdrawn = 0, receipts = 0,
+    summaries = 0, appended = 0, summarized = 0, evicted = 0, cleared = 0, withdrawn = 0, receipts = 0,
     receipt = '', classes = {},
   }
 end
@@ -82,14 +82,14 @@ local function unpacked(packed)
     appended = array[6], expires = array[7] ~= '' and array[7], fence = array[8], classes = {},
   }
   local mark
-  head.generation, head.base, head.flush_fence, mark, head.summaries, head.summarised, head.evicted,
+  head.generation, head.base, head.flush_fence, mark, head.summaries, head.summarized, head.evicted,
     head.cleared, head.receipts, head.receipt, head.withdrawn = string.match(array[9],
     '^(%d+) (%d+) (%d+) (%d*) (%d+) (%d+) (%d+) (%d+) (%d+) (%x*) ?(%d*)$')
   if not head.generation then
     return error('CORRUPT ' .. key .. ' does not hold a memory of ours')
   end
   head.next_flush_at = mark ~= '' and mark
-  for _, name in ipairs({'base', 'summaries', 'summarised', 'evicted', 'cleared', 'receipts'}) do
+  for _, name in ipairs({'base', 'summaries', 'summarized', 'evicted', 'cleared', 'receipts'}) do
     head[name] = tonumber(head[name])
   end
   head.withdrawn = tonumber(head.withdrawn) or 0
@@ -109,7 +109,7 @@ local function packed(head)
     head.expires or '', head.fence,
     table.concat({
       head.generation, text_of(head.base), head.flush_fence, head.next_flush_at or '',
-      text_of(head.summaries), text_of(head.summarised), text_of(head.evicted),
+      text_of(head.summaries), text_of(head.summarized), text_of(head.evicted),
       text_of(head.cleared), text_of(head.receipts), head.receipt,
     }, ' ') .. (head.form > 2 and ' ' .. text_of(head.withdrawn) or ''),
   }
@@ -365,7 +365,7 @@ local function weigh(sums, kind, first, last)
           sums.classes[class] = tally
         end
         tally[1], tally[2] = tally[1] + 1, tally[2] + tonumber(tokens)
-        local what = flags >= 2 and 'summaries' or kind == 's' and 'summarised'
+        local what = flags >= 2 and 'summaries' or kind == 's' and 'summarized'
           or kind == 'w' and 'withdrawn' or 'evicted'
         sums[what] = sums[what] + 1
       end
@@ -375,7 +375,7 @@ local function weigh(sums, kind, first, last)
 end
 
 local function no_sums()
-  return {summaries = 0, summarised = 0, evicted = 0, withdrawn = 0, classes = {}, closed = {}}
+  return {summaries = 0, summarized = 0, evicted = 0, withdrawn = 0, classes = {}, closed = {}}
 end
 
 -- Deletes the fields of removed messages, at most this many, and none of present messages.

@@ -129,12 +129,12 @@ for class, tally in pairs(removal.classes) do
   count(head, class, tally[1], tally[2])
 end
 head.summaries = head.summaries + removal.summaries
-head.summarised = head.summarised - removal.summarised
+head.summarized = head.summarized - removal.summarized
 head.evicted = head.evicted - removal.evicted
 head.withdrawn = head.withdrawn - removal.withdrawn
 local all = merged(ranges, append_without({}, removal.ranges, removal.taken))
 if places_in(all, head.last, true) ~= head.messages
-  or math.min(head.summarised, head.evicted, head.withdrawn) < 0 then
+  or math.min(head.summarized, head.evicted, head.withdrawn) < 0 then
   return error('CORRUPT ' .. key .. ' holds a removal in its archive that is not ours')
 end
 archive.bytes = math.max(archive.bytes - removal.bytes, 0)

@@ -111,7 +111,7 @@ for _ = 1, tonumber(ARGV[17]) do
 end
 if ARGV[at] then
   sums.summaries = sums.summaries + tonumber(ARGV[at])
-  sums.summarised = sums.summarised + tonumber(ARGV[at + 1])
+  sums.summarized = sums.summarized + tonumber(ARGV[at + 1])
   sums.evicted = sums.evicted + tonumber(ARGV[at + 2])
   sums.withdrawn = sums.withdrawn + tonumber(ARGV[at + 3])
   for class = at + 4, #ARGV, 3 do
@@ -137,7 +137,7 @@ for _, one in ipairs(replaced) do
   count(head, one.class, 1, one.tokens)
 end
 head.summaries = head.summaries - sums.summaries
-head.summarised = head.summarised + sums.summarised
+head.summarized = head.summarized + sums.summarized
 head.evicted = head.evicted + sums.evicted
 head.withdrawn = head.withdrawn + sums.withdrawn
 local set, gone, left = sums.closed, gone_of(head, stored[3]), ranges
@@ -151,7 +151,7 @@ if archives and #places + #replaced > 0 then
   local index = keep(head, archive, ARGV[16], cause, {
     ranges = places, messages = all[1], tokens = all[2], taken = summary_at or 0,
     summary = summary_at and string.match(ARGV[13], '^%d+ %d %d+ (%x+) ') or '', summaries = sums.summaries,
-    summarised = sums.summarised, evicted = sums.evicted, withdrawn = sums.withdrawn, receipt_id = receipt,
+    summarized = sums.summarized, evicted = sums.evicted, withdrawn = sums.withdrawn, receipt_id = receipt,
     receipt = ARGV[10], classes = sums.classes, replaced = replaced,
   }, set, gone)
   if index and summary_at then

@@ -11,7 +11,7 @@ for at = 5, #ARGV, 3 do
     return nil
   end
 end
-local answer = {sums.summaries, sums.summarised, sums.evicted, sums.withdrawn}
+local answer = {sums.summaries, sums.summarized, sums.evicted, sums.withdrawn}
 for class, tally in pairs(sums.classes) do
   answer[#answer + 1] = class
   answer[#answer + 1] = tally[1]
