@@ -184,11 +184,7 @@ impl MemoryInstance {
     #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
     pub async fn purge(&self) -> Result<Counters, MemoryError> {
         self.writable("purge")?;
-        let writer = self.inner.take_writer();
-        let waits = self.inner.rules.lock.wait_timeout();
-        let counters = self.inner.write(&Clear::new(writer.write), None, waits).await?;
-        self.inner.writers.put_back(writer);
-        Ok(counters)
+        self.inner.purge(None).await
     }
 }
 
@@ -202,6 +198,15 @@ impl WriteRequest for Restore {
 }
 
 impl Inner {
+    /// Removes all messages and the archive.
+    pub(crate) async fn purge(&self, lease: Option<LeaseProof>) -> Result<Counters, MemoryError> {
+        let writer = self.take_writer();
+        let waits = self.rules.lock.wait_timeout();
+        let counters = self.write(&Clear::new(writer.write), lease, waits).await?;
+        self.writers.put_back(writer);
+        Ok(counters)
+    }
+
     /// The size of the archive, if the resource keeps one.
     pub(crate) async fn archive_health(&self) -> Result<Option<ArchiveHealth>, MemoryError> {
         if self.rules.resource.archive.retention().is_none() {

@@ -253,12 +253,13 @@ impl Inner {
     async fn delete(&self) -> Result<DeletionReceipt, MemoryError> {
         self.not_in_own_turn("delete")?;
         let forget = ForgetView(&self.backend.views, &self.key);
-        let memory = self.lease_for_deletion(&self.lease).await?;
-        // A flush holds its lease while its summarizer runs, and never waits for the writers' lease then.
+        // In the order of a flush, which waits for the writers' lease at its commit: otherwise both would wait, and so
+        // would appends while a summarizer runs.
         let flusher = self.lease_for_deletion(&self.flush_lease).await?;
+        let memory = self.lease_for_deletion(&self.lease).await?;
         let deleted = self.delete_under(&memory, &flusher).await;
-        flusher.release().await;
         memory.release().await;
+        flusher.release().await;
         let (messages, generation) = deleted?;
         drop(forget);
         // Later generations differ from all earlier ones.
@@ -296,6 +297,7 @@ impl Inner {
                 flusher: Some(flusher.proof()),
                 ..RemoveUnused::new(&listed, PART)
             };
+            let before = messages;
             loop {
                 match self.store().remove(&self.key, remove).await {
                     Ok(RemovedUnused { messages: some, more, .. }) => {
@@ -304,11 +306,16 @@ impl Inner {
                             return Ok((messages, head.generation));
                         }
                     }
-                    // A write that was sent before the lease was granted.
                     Err(error) if error.kind() == &StoreErrorKind::Conflict => break,
                     Err(error) => return Err(error.into()),
                 }
             }
+            // A write that was sent before the lease was granted, an expired memory or one whose deletion was not
+            // completed, or a damaged newest message: a memory that starts over empty can be removed.
+            if messages == before {
+                messages = messages.saturating_add(head.counters.present.messages);
+            }
+            self.purge(Some(memory.proof())).await?;
         }
         Err(self.contended("delete"))
     }

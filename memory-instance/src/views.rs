@@ -148,20 +148,24 @@ impl Views {
 
     /// Applies the complete page after the cursor of this view, and keeps the result.
     pub(crate) fn advance(&self, key: &MemoryKey, found: Found, page: Page) -> Arc<View> {
-        let (mut view, requested) = match found {
+        let (mut view, requested, outdated) = match found {
             Found::View(view, requested) if !view.is_changed_by(&page) => {
                 self.drop_own(key, &requested);
                 return view;
             }
-            Found::View(view, requested) if !page.restarted => (view, requested),
-            Found::View(..) | Found::Nothing | Found::Excluded => (Arc::default(), Vec::new()),
+            Found::View(view, requested) if !page.restarted => (view, requested, None),
+            Found::View(view, _) => (Arc::default(), Vec::new(), Some(view)),
+            Found::Nothing | Found::Excluded => (Arc::default(), Vec::new(), None),
         };
         let mut own = OwnBatches::default();
         // Without another reader the view grows in place, otherwise this reader continues with a copy.
         if self.max_bytes > 0 {
             let mut kept = self.lock();
             let is_outdated = |entry: &CachedView| match entry {
-                CachedView::View(current, _) => page.restarted || Arc::ptr_eq(current, &view),
+                CachedView::View(current, _) => {
+                    Arc::ptr_eq(current, outdated.as_ref().unwrap_or(&view))
+                        || page.restarted && current.cursor().generation <= page.cursor.generation
+                }
                 CachedView::TooLarge(_) => true,
                 CachedView::Erased(_) => false,
             };
@@ -198,9 +202,10 @@ impl Views {
         }
         let cursor = view.cursor();
         let is_older = |entry: &CachedView| match entry {
+            // A later generation may be without erased messages.
             CachedView::View(other, _) => {
-                other.cursor().generation == cursor.generation
-                    && other.cursor().sequence > cursor.sequence
+                (other.cursor().generation, other.cursor().sequence)
+                    > (cursor.generation, cursor.sequence)
             }
             CachedView::Erased(generation) => cursor.generation < *generation,
             CachedView::TooLarge(_) => false,
@@ -403,6 +408,27 @@ mod tests {
         assert!(is_kept(9_999) && is_kept(9_980) && !is_kept(9_900));
         let sum: usize = views.lock().entries.iter().map(|(_, entry)| entry.bytes()).sum();
         assert_eq!(sum, views.lock().bytes);
+    }
+
+    #[tokio::test]
+    async fn slow_readers_keep_no_erased_text() {
+        let (world, _) = World::new().await;
+        let manager = world.manager(VIEW_BYTES);
+        let views = &manager.backend().views;
+        let memory = manager.memory("chat", "a").unwrap();
+        memory.append(Message::user("secret")).await.unwrap();
+        let mut page = world.store.read(memory.key(), Read::default()).await.unwrap();
+        memory.erase([memory_core::Sequence::new(1)], "test").await.unwrap();
+        assert!(texts(&memory).await.is_empty());
+        for restarted in [false, true] {
+            page.restarted = restarted;
+            let found = if restarted { views.find(memory.key()) } else { Found::Nothing };
+            memory.append(Message::user("later")).await.unwrap();
+            memory.messages().await.unwrap();
+            views.advance(memory.key(), found, page.clone());
+            let Found::View(view, _) = views.find(memory.key()) else { panic!("{restarted}") };
+            assert!(view.messages().iter().all(|message| message.text() == "later"));
+        }
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use crate::out::{Out, count};
 
 /// Erase messages of a memory, present and archived
 ///
-/// Whatever is or was at these numbers is removed, also a summary. The messages count as withdrawn, and flushes that
+/// All messages that have or had these numbers are removed, also a summary. The messages count as withdrawn, and flushes that
 /// removed one of them can no longer be undone. The reason is recorded, so it must not repeat what is erased. The
 /// command lists summaries that may repeat it, and copies that it could not reach.
 #[derive(Debug, clap::Args)]

@@ -1,15 +1,21 @@
 //! Erasure: messages, archived originals, and whole memories.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use memory_core::changes::{Change, RemovalReason};
 use memory_core::resource::ArchiveSettings;
-use memory_core::store::{RemainingCopy, RestoreRefusal, Scrubbed, StoreErrorKind};
+use memory_core::store::{
+    Head, MessageMeta, RemainingCopy, RemoveUnused, RestoreRefusal, Scrubbed, StoreErrorKind,
+    UnusedMemory,
+};
 use memory_core::{MemoryResource, Message, Profile, Sequence, check_request};
-use memory_instance::{FlushMode, ManagerBuilder, MemoryInstance, WatchFrom};
+use memory_flush::from_fn;
+use memory_instance::{FlushMode, ManagerBuilder, MemoryInstance, SweepOptions, WatchFrom};
+use tokio::sync::Notify;
 
-use crate::support::{On, checked, texts, with};
+use crate::support::{On, World, checked, texts, with};
 
 on_every_backend![
     erased_message_is_gone_for_all_readers,
@@ -18,7 +24,10 @@ on_every_backend![
     watcher_reports_an_erasure,
     deleted_memory_begins_anew,
     deletion_waits_for_an_exclusive_turn,
-    scrub_reaches_copies_in_files,
+    deletion_completes_an_earlier_one,
+    deletion_lets_others_append_during_a_flush,
+    scrub_reaches_copies_in_files;
+    paused_clock: deletion_frees_an_expired_memory
 ];
 
 const TEN: NonZeroUsize = NonZeroUsize::new(10).unwrap();
@@ -148,6 +157,72 @@ async fn deletion_waits_for_an_exclusive_turn(on: On) {
     });
     let deletion = turn.await.unwrap().unwrap();
     assert_eq!(deletion.await.unwrap().unwrap().messages, 3);
+    assert!(texts(&memory).await.is_empty());
+}
+
+/// The sweep finds nothing of the memory.
+async fn assert_nothing_is_left(world: &World) {
+    let report = world.manager.sweep(SweepOptions::new()).await.unwrap();
+    assert_eq!((report.memories, report.messages), (0, 0));
+}
+
+async fn deletion_completes_an_earlier_one(on: On) {
+    let world = on.world(manual()).await;
+    let memory = world.memory();
+    talk(&memory, 20).await;
+    let store = world.manager.store();
+    let outline = store.outline(memory.key()).await.unwrap();
+    let Head { generation, version, .. } = outline.head;
+    let mut listed = UnusedMemory::new(memory.key().clone(), generation, version);
+    listed.newest = outline.metas.last().map(MessageMeta::newest);
+    // The first part of a deletion whose process died.
+    let part = RemoveUnused::new(&listed, NonZeroUsize::new(5).unwrap());
+    store.remove(memory.key(), part).await.unwrap();
+    memory.delete().await.unwrap();
+    assert!(texts(&memory).await.is_empty());
+    assert_nothing_is_left(&world).await;
+}
+
+async fn deletion_frees_an_expired_memory(on: On) {
+    const TTL: Duration = Duration::from_secs(60);
+    let mut short = MemoryResource::new("m", 1_000_000);
+    short.persistence.ttl = Some(TTL);
+    let world = on.world(with(short)).await;
+    let memory = world.memory();
+    talk(&memory, 20).await;
+    tokio::time::advance(TTL).await;
+    assert_eq!(memory.delete().await.unwrap().messages, 0);
+    assert_nothing_is_left(&world).await;
+}
+
+/// The summarizer waits for an append, which must not wait for the deletion.
+async fn deletion_lets_others_append_during_a_flush(on: On) {
+    let mut resource = MemoryResource::new("m", 400);
+    resource.flushing_strategy.kind = Some("hybrid_summary".into());
+    let (begun, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let signals = (Arc::clone(&begun), Arc::clone(&finish));
+    let slow = from_fn("slow", move |_| {
+        let (begun, finish) = signals.clone();
+        async move {
+            begun.notify_one();
+            finish.notified().await;
+            Ok("in short".to_owned())
+        }
+    });
+    let builder = with(resource).with_flush_mode(FlushMode::Manual).with_summarizer(slow);
+    let world = on.world(builder).await;
+    let (memory, flusher, deleter) = (world.memory(), world.memory(), world.memory());
+    talk(&memory, 60).await;
+    let flush = tokio::spawn(async move { flusher.perform_flush().await });
+    begun.notified().await;
+    let deletion = tokio::spawn(async move { deleter.delete().await });
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    memory.append(Message::user("not delayed")).await.unwrap();
+    finish.notify_one();
+    flush.await.unwrap().unwrap();
+    deletion.await.unwrap().unwrap();
     assert!(texts(&memory).await.is_empty());
 }
 
