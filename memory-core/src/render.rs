@@ -13,6 +13,7 @@ mod repair;
 mod request;
 mod truncate;
 mod turn;
+mod unchanged;
 mod write;
 
 use std::collections::HashSet;
@@ -61,6 +62,24 @@ pub(crate) struct Rendered {
 
 /// Renders a history in which calls precede their results. `cut` is the text to remove from the newest unit.
 pub(crate) fn render(
+    inputs: &[Input<'_>],
+    system: Option<&str>,
+    profile: &Profile,
+    counter: &dyn TokenCounter,
+    extent: Extent,
+    cut: Option<&Cut>,
+) -> Rendered {
+    if cut.is_none()
+        && let Some(rendered) =
+            unchanged::render(inputs, system, profile, dialect_of(profile.name), counter)
+    {
+        return rendered;
+    }
+    render_parts(inputs, system, profile, counter, extent, cut)
+}
+
+/// Renders any history, by way of its parts.
+fn render_parts(
     inputs: &[Input<'_>],
     system: Option<&str>,
     profile: &Profile,

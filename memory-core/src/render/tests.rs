@@ -6,6 +6,7 @@ pub(crate) mod histories;
 mod ids;
 mod openai_types;
 mod repairs;
+mod unchanged;
 
 use super::{Extent, Input, Rendered, RepairKind, render};
 use crate::check_request::check_request;
