@@ -248,6 +248,8 @@ impl MemoryStore for RedisStore {
         self.remove_unused(key, remove).await
     }
 
+    /// The server publishes the writes of others. If it is full, or the user may not write or subscribe, the state of
+    /// the memory is read each second.
     async fn watch(&self, key: &MemoryKey) -> Result<Box<dyn StoreWatch>, StoreError> {
         Ok(Box::new(ServerWatch::begin(self, key).await?))
     }

@@ -8,7 +8,7 @@ use memory_core::MemoryKey;
 use memory_core::store::{
     Generation, LocalWatch, LocalWatchers, StoreError, StoreOperation, StoreWatch,
 };
-use memory_redis_link::{LinkError, PushListener, Reply};
+use memory_redis_link::{LinkError, LinkErrorKind, PushListener, Reply};
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::store_error;
@@ -23,6 +23,10 @@ const WATCH_RENEWAL: Duration = Duration::from_secs(10);
 
 /// The shortest interval, for memories with a short TTL: a registration ends with the memory.
 const MIN_WATCH_RENEWAL: Duration = Duration::from_millis(100);
+
+/// The interval between reads of the state of a memory whose watch the server does not register: it is full, or the
+/// user may only read. Each time the registration is tried again.
+const UNREGISTERED_WATCH_READ: Duration = Duration::from_secs(1);
 
 /// The watches of this process, and the server's announcements for them.
 #[derive(Debug, Default)]
@@ -126,20 +130,39 @@ impl ServerWatch {
         (Instant::now() < registration.renew_at).then_some(registration.renew_at)
     }
 
-    /// Subscribes, then registers, so that no write between the two is missed.
+    /// Subscribes, then registers, so that no write between the two is missed. Without a registration the state is read.
     async fn register(&mut self) -> Result<State, StoreError> {
-        let failed = |fault| store_error(StoreOperation::Watch, Some(&self.key), fault);
         self.registration = None;
         let disconnections = self.store.watches.disconnections();
         let begun = Instant::now();
-        let link = self.store.link();
-        link.subscribe(link.keys().changes(self.key.as_str())).await.map_err(failed)?;
-        let (state, expires) = self.store.register_watch(&self.key).await.map_err(failed)?;
-        let interval =
-            expires.map_or(WATCH_RENEWAL, |left| left.clamp(MIN_WATCH_RENEWAL, WATCH_RENEWAL));
+        let (state, interval) = match self.announce().await {
+            Ok((state, expires)) => {
+                let interval = expires
+                    .map_or(WATCH_RENEWAL, |left| left.clamp(MIN_WATCH_RENEWAL, WATCH_RENEWAL));
+                (state, interval)
+            }
+            Err(error) if takes_no_registration(&error) => {
+                let head = self.store.whole_head(&self.key).await?;
+                ((head.generation, head.version), UNREGISTERED_WATCH_READ)
+            }
+            Err(error) => return Err(store_error(StoreOperation::Watch, Some(&self.key), error)),
+        };
         self.registration = Some(Registration { disconnections, renew_at: begun + interval });
         Ok(state)
     }
+
+    async fn announce(&self) -> Result<(State, Option<Duration>), LinkError> {
+        let link = self.store.link();
+        link.subscribe(link.keys().changes(self.key.as_str())).await?;
+        self.store.register_watch(&self.key).await
+    }
+}
+
+/// Whether the server answers reads, and takes no registration.
+fn takes_no_registration(error: &LinkError) -> bool {
+    use LinkErrorKind::{Full, NotPermitted, ReadOnly, Refused};
+
+    matches!(error.kind(), Full | NotPermitted | ReadOnly | Refused)
 }
 
 impl RedisStore {

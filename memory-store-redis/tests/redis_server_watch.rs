@@ -269,3 +269,31 @@ async fn forbidden_announcement_leaves_the_write() {
     append(&writer, &k, write(1, 3), &["two"]).await.unwrap();
     assert_eq!(texts(&writer, &k).await, ["two"]);
 }
+
+/// A watch of a server that takes no writes from the watcher.
+async fn unregistered_watch_reads(server: &Server, forbid: &[&str], permit: &[&str]) {
+    let url = with_settings(server.url(), "");
+    let [writer, reader] =
+        [store(&url).await, store(&url.replace("://", "://reader:secret@")).await];
+    let k = key("k");
+    append(&writer, &k, write(1, 1), &["one"]).await.unwrap();
+    server.command(forbid).await;
+    let mut watch = reader.watch(&k).await.unwrap();
+    assert_quiet(&mut *watch, "nothing").await;
+    server.command(permit).await;
+    append(&writer, &k, write(1, 2), &["two"]).await.unwrap();
+    announced(&mut *watch, "an append").await;
+}
+
+#[tokio::test]
+async fn full_server_and_read_only_user_are_watched() {
+    let user = ["ACL", "SETUSER", "reader", "on", ">secret", "~*", "&*", "+@all"];
+    let server = Server::start().await;
+    server.command(&user).await;
+    let limit = |bytes| ["CONFIG", "SET", "maxmemory", bytes];
+    unregistered_watch_reads(&server, &limit("1"), &limit("0")).await;
+    let server = Server::start().await;
+    server.command(&user).await;
+    let forbid = ["ACL", "SETUSER", "reader", "-@write", "-@pubsub"];
+    unregistered_watch_reads(&server, &forbid, &["PING"]).await;
+}

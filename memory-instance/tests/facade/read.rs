@@ -1,15 +1,18 @@
 //! P8, P9: snapshots, deltas, windows.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use memory_core::dialect::ToolCall;
-use memory_core::{MemoryResource, Message};
+use memory_core::profile::ProfileName;
+use memory_core::{MemoryResource, Message, StoredMessage, WindowOptions};
 use memory_instance::FlushMode;
 
 use crate::support::{On, assert_window_fits, hybrid, with};
 
 on_every_backend![
     reader_receives_only_new_messages,
+    own_appends_read_as_stored,
     reader_restarts_after_a_flush,
     newest_messages_are_read_backward,
     window_fits_every_budget,
@@ -37,6 +40,57 @@ async fn reader_receives_only_new_messages(on: On) {
     memory.append(Message::user("new")).await.unwrap();
     let page = memory.page(cursor, None).await.unwrap();
     assert_eq!(page.messages.len(), 1);
+}
+
+/// Turns of every dialect, with numbers and fields that a parser could change.
+const DIALECTS: [&[&str]; 5] = [
+    &[r#"{"role":"user","content":"plain \u00e9\ud83d\ude00","name":"ann"}"#],
+    &[
+        r#"{"role":"assistant","content":[{"type":"thinking","thinking":"hm","signature":"s"},{"type":"tool_use","id":"a","name":"f","input":{"x":1.0,"y":1e400,"z":12345678901234567890123}}]}"#,
+        r#"{"role":"user","content":[{"type":"tool_result","tool_use_id":"a","content":[{"type":"text","text":"ok"}],"cache_control":{"type":"ephemeral"}}]}"#,
+    ],
+    &[
+        r#"{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"gAAA"}"#,
+        r#"{"type":"function_call","id":"fc_1","call_id":"b","name":"f","arguments":"{\"b\":2,\"a\":1}"}"#,
+        r#"{"type":"function_call_output","call_id":"b","output":"ok"}"#,
+    ],
+    &[
+        r#"{"role":"model","parts":[{"functionCall":{"name":"f","args":{"x":-0.0}},"thoughtSignature":"c2ln"}]}"#,
+        r#"{"role":"user","parts":[{"functionResponse":{"name":"f","response":{"ok":true}}}]}"#,
+    ],
+    &[
+        r#"{"role":"assistant","content":[{"toolUse":{"toolUseId":"c","name":"f","input":{}}}]}"#,
+        r#"{"role":"user","content":[{"toolResult":{"toolUseId":"c","content":[{"json":{"n":1.50}}]}}]}"#,
+    ],
+];
+
+/// A process takes its own appends from memory; a new one reads them from the store.
+async fn own_appends_read_as_stored(on: On) {
+    let settings = || with(MemoryResource::new("m", 1 << 20)).with_flush_mode(FlushMode::Manual);
+    let world = on.world(settings()).await;
+    let memory = world.memory();
+    memory.messages().await.unwrap();
+    for turn in DIALECTS {
+        let turn = turn.iter().map(|line| Message::from_json(line).unwrap());
+        memory.append_all(turn).await.unwrap();
+        let (store, locks) = (Arc::clone(world.manager.store()), world.manager.locks().clone());
+        let other = settings().build(store, locks).unwrap();
+        let cold = other.memory_at(memory.key()).unwrap();
+        let [warm_messages, messages] =
+            [memory.messages().await.unwrap(), cold.messages().await.unwrap()];
+        assert_eq!(warm_messages, messages);
+        let lines = |messages: &[StoredMessage]| -> Vec<_> {
+            messages.iter().map(|stored| serde_json::to_string(&stored.message).unwrap()).collect()
+        };
+        assert_eq!(lines(&warm_messages), lines(&messages));
+        for profile in ProfileName::ALL {
+            let options = WindowOptions::new(60_000).with_profile(profile.into());
+            let [warm, cold] =
+                [memory.window(&options).await.unwrap(), cold.window(&options).await.unwrap()];
+            assert_eq!(warm.request().to_string(), cold.request().to_string());
+            assert_eq!((warm.tokens, warm.repairs), (cold.tokens, cold.repairs));
+        }
+    }
 }
 
 async fn reader_restarts_after_a_flush(on: On) {

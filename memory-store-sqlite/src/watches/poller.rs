@@ -1,8 +1,10 @@
 //! The thread that notices the commits of other connections.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use memory_core::store::StoreErrorKind;
 use rusqlite::Connection;
 
 use super::registry::{FileState, Registry};
@@ -37,25 +39,20 @@ struct Link {
     data_version: Option<i64>,
 }
 
-/// Reports a panic of the poller.
-struct Panics(Arc<Registry>);
-
-impl Drop for Panics {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.lose_poller();
-        }
-    }
-}
-
 impl Poller {
     pub(super) const fn new(registry: Arc<Registry>, file: Arc<OpenFile>) -> Self {
         Self { registry, link: None, busy: None, file }
     }
 
-    /// Polls as long as there are watches.
-    pub(super) fn run(mut self) {
-        let _panics = Panics(Arc::clone(&self.registry));
+    /// Polls as long as there are watches, also after a panic.
+    pub(super) fn run(self) {
+        let Self { registry, file, .. } = self;
+        restart_after_panics(&registry, || {
+            Self::new(Arc::clone(&registry), Arc::clone(&file)).poll_while_watched();
+        });
+    }
+
+    fn poll_while_watched(mut self) {
         let mut pause = MIN_WATCH_PAUSE;
         while !self.ends() {
             let started = real_now();
@@ -132,6 +129,15 @@ impl Link {
     }
 }
 
+/// Runs the poller again if it panics, and returns an error to the watches each time. The panic hook reports the panic.
+fn restart_after_panics(registry: &Registry, mut poll: impl FnMut()) {
+    while catch_unwind(AssertUnwindSafe(&mut poll)).is_err() {
+        let reason = "the watching thread panicked; it was started again";
+        registry.fail(JobError::Refused(StoreErrorKind::Other(reason.into())));
+        registry.wait(MAX_WATCH_PAUSE);
+    }
+}
+
 fn pause_after(found: FileState, pause: Duration) -> Duration {
     match found {
         FileState::Changed => MIN_WATCH_PAUSE,
@@ -142,6 +148,23 @@ fn pause_after(found: FileState, pause: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::SqliteConfig;
+
+    #[test]
+    fn poller_runs_again_after_a_panic() {
+        let registry = Registry::new(SqliteConfig::new("m.db"));
+        let key = memory_core::MemoryKey::new("p", "m", "a").unwrap();
+        let (_signal, mut reported) = registry.register(&key);
+        let mut runs = 0;
+        restart_after_panics(&registry, || {
+            runs += 1;
+            assert!(runs > 2, "planted");
+        });
+        assert_eq!(runs, 3);
+        let error = registry.outcome(&key, &mut reported).unwrap_err();
+        assert!(error.to_string().contains("started again"), "{error}");
+        registry.outcome(&key, &mut reported).unwrap();
+    }
 
     #[test]
     fn pauses_grow_until_a_change() {

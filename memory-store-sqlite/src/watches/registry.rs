@@ -231,14 +231,6 @@ impl Registry {
         !needed
     }
 
-    /// The poller has panicked.
-    pub(super) fn lose_poller(&self) {
-        self.lock().polled = false;
-        self.changed.notify_all();
-        let reason = "the watching thread stopped early; watch again";
-        self.fail(JobError::Refused(StoreErrorKind::Other(reason.into())));
-    }
-
     pub(super) fn close(&self) -> Reads {
         let mut state = self.lock();
         state.closed = true;
