@@ -219,7 +219,7 @@
 //! # Coverage
 //!
 //! Cases cover the recognition of retries, order, batches, fencing, claims, counters against a recount, replaced
-//! messages, splices, receipts, the archive, erasures, TTLs, cursors and listings, the removal of unused memories, watches, interleaved appends on
+//! messages, splices, receipts, the archive, erasures, searches, TTLs, cursors and listings, the removal of unused memories, watches, interleaved appends on
 //! one task, and rollback. If the store shares a [domain](MemoryStore::lease_domain) with a lease backend, they also
 //! check that it refuses leases that are not live.
 //!
@@ -244,6 +244,7 @@ mod replace;
 mod replaced;
 mod restore;
 mod rollback;
+mod search;
 mod splice;
 mod unused;
 mod version;
@@ -315,6 +316,10 @@ pub fn cases() -> impl Iterator<Item = Case> {
         .chain(replaced::ARCHIVE_CASES)
         .chain(erase::CASES)
         .chain(erase::ARCHIVE_CASES)
+        .chain(search::CASES)
+        .chain(search::ARCHIVE_CASES)
+        .chain(search::ERASURE_CASES)
+        .chain(search::ROLLBACK_CASES)
         .chain(version::CASES)
         .chain(writers::CASES)
         .chain(watch::CASES)
@@ -388,6 +393,7 @@ impl Subject {
         let outline = self.store.outline(key).await.unwrap();
         assert_counters(&outline);
         assert_eq!(self.store.head(key).await.unwrap(), outline.head, "head and outline differ");
+        self.check_search(key).await;
         outline
     }
 }

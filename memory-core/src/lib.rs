@@ -32,6 +32,7 @@ mod redact;
 mod render;
 pub mod request;
 pub mod resource;
+mod search;
 #[doc(hidden)]
 pub mod sibling;
 pub mod store;

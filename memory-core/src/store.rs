@@ -53,5 +53,9 @@ pub use crate::key::KeyPrefix;
 pub use crate::receipt::{
     FlushReceipt, KEPT_RECEIPTS, ReplacedRecord, SequenceSet, Shortfall, SummaryRecord,
 };
+pub use crate::search::{
+    FoundIn, MAX_SEARCH_HITS, SearchCoverage, SearchHit, SearchQuery, SearchResults, SearchScope,
+    Snippet,
+};
 pub use crate::stored::{MessageId, MessageMeta, NewMessage};
 pub use crate::write::{KEPT_SESSIONS, SESSION_LIFETIME, SESSION_RETENTION, WriteId, WriterId};

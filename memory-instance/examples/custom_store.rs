@@ -26,8 +26,8 @@ use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, Clear, Counters, Cursor, Durability, Erase, Erased,
     Erasure, FlushReceipt, Head, LocalWatchers, MemoryState, Outline, Page, Read, RemainingCopy,
-    RemoveUnused, RemovedUnused, Replace, Restore, Splice, StoreError, StoreErrorKind,
-    StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+    RemoveUnused, RemovedUnused, Replace, Restore, SearchQuery, SearchResults, Splice, StoreError,
+    StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_instance::{Clock, ClockExt as _, LockManager, MemoryManager, MemoryResource, Message};
@@ -303,6 +303,15 @@ impl MemoryStore for JournalStore {
         self.write(StoreOperation::Erase, key, record, |memory, now| {
             memory.erase(access, erase, now)
         })
+    }
+
+    async fn search(
+        &self,
+        key: &MemoryKey,
+        query: &SearchQuery,
+    ) -> Result<SearchResults, StoreError> {
+        self.read(key, |memory, now| memory.search(query, now))?
+            .map_err(|kind| StoreError::new(StoreOperation::Search, kind).not_applied().at(key))
     }
 
     async fn erasures(&self, key: &MemoryKey) -> Result<Vec<Erasure>, StoreError> {

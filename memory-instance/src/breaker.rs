@@ -11,8 +11,8 @@ use memory_core::resource::CircuitBreakerSettings;
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Counters, Cursor, Durability,
     Erase, Erased, Erasure, FlushReceipt, Head, KnownBatch, Outline, Page, Read, RemainingCopy,
-    RemoveUnused, RemovedUnused, Replace, Restore, Scrubbed, Splice, StoreError, StoreErrorKind,
-    StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+    RemoveUnused, RemovedUnused, Replace, Restore, Scrubbed, SearchQuery, SearchResults, Splice,
+    StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use reliakit_circuit::State;
@@ -311,6 +311,20 @@ impl MemoryStore for CircuitBreaker {
     async fn erasures(&self, key: &MemoryKey) -> Result<Vec<Erasure>, StoreError> {
         let read = self.store.erasures(key);
         self.guard(Call::read(StoreOperation::Read, key), read).await
+    }
+
+    /// Without the timeout of the breaker: the first search of a long memory may build its index.
+    async fn search(
+        &self,
+        key: &MemoryKey,
+        query: &SearchQuery,
+    ) -> Result<SearchResults, StoreError> {
+        self.store.search(key, query).await
+    }
+
+    /// Without the timeout of the breaker, as [`search`](MemoryStore::search).
+    async fn rebuild_index(&self, key: &MemoryKey) -> Result<Option<u64>, StoreError> {
+        self.store.rebuild_index(key).await
     }
 
     /// Without the timeout of the breaker: it takes as long as rewriting all data takes.

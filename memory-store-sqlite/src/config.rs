@@ -28,6 +28,7 @@ pub struct SqliteConfig {
     commit_thread: CommitThread,
     readers: usize,
     links: Links,
+    unindexed_limit: u64,
     clock: Clock,
 }
 
@@ -42,6 +43,7 @@ impl SqliteConfig {
             commit_thread: CommitThread::Caller,
             readers: 4,
             links: Links::Refuse,
+            unindexed_limit: 128,
             clock: Clock::new(SystemClock),
         }
     }
@@ -82,6 +84,14 @@ impl SqliteConfig {
     #[must_use]
     pub const fn with_links(mut self, links: Links) -> Self {
         self.links = links;
+        self
+    }
+
+    /// The most new messages that a search scans. If there are more, it first adds them to the index, which is a
+    /// write. Default: 128.
+    #[must_use]
+    pub const fn with_unindexed_limit(mut self, messages: u64) -> Self {
+        self.unindexed_limit = messages;
         self
     }
 
@@ -130,6 +140,10 @@ impl SqliteConfig {
 
     pub(crate) const fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    pub(crate) const fn unindexed_limit(&self) -> u64 {
+        self.unindexed_limit
     }
 
     pub(crate) const fn links(&self) -> Links {

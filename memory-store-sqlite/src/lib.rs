@@ -16,6 +16,7 @@ mod open;
 mod real_time;
 mod schema;
 mod scrub;
+mod search;
 
 #[cfg(test)]
 mod auto_traits;

@@ -16,7 +16,7 @@ use crate::readers::FileSnapshot;
 use crate::schema::SEQUENCE_BITS;
 
 /// The row of a memory that exists and has not expired.
-fn live(db: &FileSnapshot<'_>, key: &MemoryKey) -> Result<Option<HeadRow>, JobError> {
+pub(crate) fn live(db: &FileSnapshot<'_>, key: &MemoryKey) -> Result<Option<HeadRow>, JobError> {
     let row = db
         .connection
         .prepare_cached(SELECT_HEAD)?
@@ -224,7 +224,10 @@ pub(crate) fn outline(db: &FileSnapshot<'_>, key: &MemoryKey) -> Result<Option<O
 }
 
 /// Skips a message that cannot be decoded, and logs it: it must not keep the others from being read.
-fn readable<T>(key: &MemoryKey, decoded: Result<T, JobError>) -> Result<Option<T>, JobError> {
+pub(crate) fn readable<T>(
+    key: &MemoryKey,
+    decoded: Result<T, JobError>,
+) -> Result<Option<T>, JobError> {
     match decoded {
         Ok(value) => Ok(Some(value)),
         Err(JobError::Refused(StoreErrorKind::Corrupt(reason))) => {

@@ -35,6 +35,13 @@ const STEPS: &[Step] = &[
             "archive", "erasure", "memory", "message", "receipt", "removal", "swept", "writer",
         ],
     },
+    Step {
+        change: Change::Sql(VERSION_6),
+        tables: &[
+            "archive", "erasure", "indexed", "memory", "message", "receipt", "removal", "stale",
+            "swept", "word", "writer",
+        ],
+    },
 ];
 
 /// The migration of a file from the previous version to the next.
@@ -176,6 +183,15 @@ CREATE TABLE erasure (
     body   TEXT    NOT NULL,
     PRIMARY KEY (memory, number)
 ) STRICT, WITHOUT ROWID;
+";
+
+/// The index for searches, as `commands/index.rs` describes it. The tokenizer `ascii` leaves the words of
+/// `memory_core::sibling::index_words` as they are: `unicode61` would split them at marks, and `trigram` cannot find
+/// words of two characters. A contentless table has no copy of the texts.
+const VERSION_6: &str = "
+CREATE VIRTUAL TABLE word USING fts5(text, content='', contentless_delete=1, tokenize='ascii');
+CREATE TABLE indexed (memory INTEGER PRIMARY KEY, last INTEGER NOT NULL) STRICT;
+CREATE TABLE stale (place INTEGER PRIMARY KEY) STRICT;
 ";
 
 const LEASES: &str = "memory_leases";

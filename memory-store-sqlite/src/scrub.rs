@@ -3,6 +3,7 @@
 use memory_core::store::Scrubbed;
 use memory_sqlite_file::{SqliteErrorKind, classify, with_busy_timeout};
 
+use crate::commands::merge_index;
 use crate::config::SqliteConfig;
 use crate::error::JobError;
 use crate::open::{OpenFile, open_writer};
@@ -15,6 +16,12 @@ pub(crate) fn scrub(file: &OpenFile, config: &SqliteConfig) -> Result<Scrubbed, 
     file.check_before_write()?;
     let connection = open_writer(file, config)?;
     let wait = config.operation_timeout();
+    // The index has the words of removed messages until its parts are merged.
+    match with_busy_timeout(wait, || merge_index(&connection)) {
+        Ok(()) => {}
+        Err(error) if classify(&error) == SqliteErrorKind::Busy => return Ok(Scrubbed::Busy),
+        Err(error) => return Err(error.into()),
+    }
     match with_busy_timeout(wait, || connection.execute_batch("VACUUM")) {
         Ok(()) => {}
         Err(error) if classify(&error) == SqliteErrorKind::Busy => return Ok(Scrubbed::Busy),

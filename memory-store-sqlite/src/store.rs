@@ -9,8 +9,9 @@ use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Counters, Cursor, Durability,
     Erase, Erased, Erasure, ExpiredMemories, FlushReceipt, Head, KnownBatch, NewMessage, Outline,
-    Page, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, Restore, Scrubbed, Splice,
-    StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedMemory, UnusedPage, UnusedQuery,
+    Page, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, Restore, Scrubbed,
+    SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch,
+    UnusedMemory, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_sqlite_file::{PausedRuntime, WorkerThreads, answer, sqlite_domain};
@@ -126,6 +127,18 @@ impl SqliteStore {
     #[must_use]
     pub fn path(&self) -> &Path {
         self.config.path()
+    }
+
+    pub(crate) const fn readers(&self) -> &Arc<Readers> {
+        &self.readers
+    }
+
+    pub(crate) const fn writer(&self) -> &Arc<Writer> {
+        &self.writer
+    }
+
+    pub(crate) const fn unindexed_limit(&self) -> u64 {
+        self.config.unindexed_limit()
     }
 
     /// The bytes that the file and its log use on the disk.
@@ -301,6 +314,20 @@ impl MemoryStore for SqliteStore {
         let name = key.clone();
         let read = move |db: &FileSnapshot<'_>| reads::archived(db, &name, removal, after, limit);
         self.readers.run(StoreOperation::Read, read).await.map_err(|error| error.at(key))
+    }
+
+    /// The first search of a memory builds its index, in transactions of about 1,000 places; later ones add what came
+    /// since. Up to [128](SqliteConfig::with_unindexed_limit) new messages are scanned instead.
+    async fn search(
+        &self,
+        key: &MemoryKey,
+        query: &SearchQuery,
+    ) -> Result<SearchResults, StoreError> {
+        self.search_index(key, query).await
+    }
+
+    async fn rebuild_index(&self, key: &MemoryKey) -> Result<Option<u64>, StoreError> {
+        self.build_index(key).await.map(Some)
     }
 
     async fn erase(

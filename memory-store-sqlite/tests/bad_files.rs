@@ -105,12 +105,12 @@ async fn database_of_another_program_is_refused() {
 async fn file_of_a_newer_version_is_refused() {
     let (_folder, file) = folder();
     ours(&file).await;
-    sql(&file, "PRAGMA user_version = 7");
+    sql(&file, "PRAGMA user_version = 99");
     let (kind, text) = refusal(&file).await;
-    assert!(matches!(kind, StoreErrorKind::Newer { found: 7, known: 5, .. }));
+    assert!(matches!(kind, StoreErrorKind::Newer { found: 99, known: 6, .. }));
     assert_eq!(
         text,
-        "open: FILE was written by a newer version (schema 7, this one knows 5); upgrade this program"
+        "open: FILE was written by a newer version (schema 99, this one knows 6); upgrade this program"
     );
 }
 

@@ -14,12 +14,13 @@ use tempfile::TempDir;
 #[derive(Debug)]
 struct Files {
     commits: CommitThread,
+    unindexed_limit: u64,
     folders: Mutex<Vec<TempDir>>,
 }
 
 impl Files {
     fn new(commits: CommitThread) -> Self {
-        Self { commits, folders: Mutex::default() }
+        Self { commits, unindexed_limit: 128, folders: Mutex::default() }
     }
 }
 
@@ -42,7 +43,10 @@ impl Files {
     async fn open(&self, clock: Clock) -> (Arc<dyn MemoryStore>, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("memory.db");
-        let config = SqliteConfig::new(&path).with_clock(clock).with_commit_thread(self.commits);
+        let config = SqliteConfig::new(&path)
+            .with_clock(clock)
+            .with_commit_thread(self.commits)
+            .with_unindexed_limit(self.unindexed_limit);
         self.folders.lock().unwrap().push(folder);
         (Arc::new(SqliteStore::open(config).await.unwrap()), path)
     }
@@ -52,6 +56,9 @@ impl Files {
 /// is replaced under an open store is refused.
 #[derive(Debug)]
 struct Copied(PathBuf);
+
+/// The tables of the index for searches.
+const INDEX: [&str; 3] = ["word_data", "word_idx", "word_docsize"];
 
 #[async_trait]
 impl Rollback for Copied {
@@ -67,7 +74,8 @@ impl Rollback for Copied {
         let copy = self.0.with_extension("copy");
         file.execute("ATTACH ?1 AS kept", [copy.to_str().unwrap()]).unwrap();
         let change = file.transaction().unwrap();
-        for table in ["memory", "message", "receipt", "writer"] {
+        let tables = ["memory", "message", "receipt", "writer", "indexed", "stale"];
+        for table in tables.into_iter().chain(INDEX) {
             let rows = format!(
                 "DELETE FROM main.{table}; INSERT INTO main.{table} SELECT * FROM kept.{table}"
             );
@@ -79,7 +87,8 @@ impl Rollback for Copied {
 
 #[tokio::test]
 async fn the_store_conforms() {
-    run_all(&Files::new(CommitThread::Caller)).await;
+    // Each search uses the index.
+    run_all(&Files { unindexed_limit: 0, ..Files::new(CommitThread::Caller) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

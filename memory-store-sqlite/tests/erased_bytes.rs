@@ -4,7 +4,9 @@ mod support;
 
 use std::path::Path;
 
-use memory_core::store::{Access, Erase, FlushReceipt, Retention, Scrubbed, Splice, SummaryRecord};
+use memory_core::store::{
+    Access, Erase, FlushReceipt, Retention, Scrubbed, SearchQuery, Splice, SummaryRecord,
+};
 use memory_core::{MemoryKey, MemoryStore as _, Message, Sequence};
 use memory_store_sqlite::SqliteStore;
 use support::{append, checked_outline, write};
@@ -12,15 +14,20 @@ use uuid::Uuid;
 
 const SECRET: &str = "needle-4929-1111";
 
+/// A word of the secret, as it is in the index for searches.
+const WORD: &str = "needle";
+
 /// How often the secret is in the file or its log, while both are open.
 fn found(path: &Path) -> usize {
+    occurrences(path, SECRET)
+}
+
+fn occurrences(path: &Path, text: &str) -> usize {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     let files = [path.to_owned(), log.into()];
     let bytes = files.iter().map(|file| std::fs::read(file).unwrap_or_default());
-    bytes
-        .map(|bytes| bytes.windows(SECRET.len()).filter(|at| *at == SECRET.as_bytes()).count())
-        .sum()
+    bytes.map(|bytes| bytes.windows(text.len()).filter(|at| *at == text.as_bytes()).count()).sum()
 }
 
 /// Several memories whose rows share pages, so that appends split pages with the secret in them. Some messages are
@@ -129,4 +136,34 @@ async fn reader_of_another_process_delays_a_scrub() {
     reader.execute_batch("COMMIT").unwrap();
     assert_eq!(store.scrub().await.unwrap(), Scrubbed::Done);
     assert_eq!(found(&path), 0);
+}
+
+/// The places of the index in the file: the rows of its tables, which have the words.
+fn in_index(path: &Path) -> usize {
+    let file = rusqlite::Connection::open(path).unwrap();
+    let mut select = file.prepare("SELECT block FROM word_data").unwrap();
+    let blocks = select.query_map((), |row| row.get::<_, Vec<u8>>(0)).unwrap();
+    let has = |block: Vec<u8>| block.windows(WORD.len()).any(|at| at == WORD.as_bytes());
+    blocks.map(Result::unwrap).filter(|block| has(block.clone())).count()
+}
+
+#[tokio::test]
+async fn scrub_takes_erased_words_out_of_the_index() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("memory.db");
+    let config = memory_store_sqlite::SqliteConfig::new(&path).with_unindexed_limit(0);
+    let store = SqliteStore::open(config).await.unwrap();
+    let key = filled(&store).await;
+    let query = SearchQuery::new(WORD);
+    assert_eq!(store.search(&key, &query).await.unwrap().matches, 60);
+    assert!(in_index(&path) > 0);
+    // The same without an erasure keeps the words.
+    assert_eq!(store.scrub().await.unwrap(), Scrubbed::Done);
+    assert!(in_index(&path) > 0 && occurrences(&path, WORD) > 60);
+    erase_all(&store, &key).await;
+    assert_eq!(store.search(&key, &query).await.unwrap().matches, 0);
+    assert_eq!(store.scrub().await.unwrap(), Scrubbed::Done);
+    assert_eq!((in_index(&path), occurrences(&path, WORD)), (0, 0));
+    append(&store, &key, write(1, 61), &["after"]).await.unwrap();
+    assert_eq!(store.search(&key, &SearchQuery::new("after")).await.unwrap().matches, 1);
 }

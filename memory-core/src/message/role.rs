@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Serialize, Serializer};
+
 /// The author of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -40,6 +42,13 @@ impl Role {
     /// The bytes that it occupies apart from its own size.
     pub(crate) fn heap_bytes(&self) -> usize {
         if let Self::Other(role) = self { role.len() } else { 0 }
+    }
+}
+
+/// The role as OpenAI spells it.
+impl Serialize for Role {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 

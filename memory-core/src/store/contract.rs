@@ -8,13 +8,14 @@ use async_trait::async_trait;
 use super::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Counters, Cursor, Durability,
     Erase, Erased, Erasure, FlushReceipt, Head, KnownBatch, Outline, Page, Read, RemainingCopy,
-    RemoveUnused, RemovedUnused, Replace, Restore, RestoreRefusal, Scrubbed, Splice, StoreError,
-    StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+    RemoveUnused, RemovedUnused, Replace, Restore, RestoreRefusal, Scrubbed, SearchQuery,
+    SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage,
+    UnusedQuery,
 };
 #[cfg(doc)]
 use super::{
-    FLUSH_HELD, Generation, KEPT_ERASURES, KEPT_RECEIPTS, LocalWatchers, MemoryState,
-    SummaryRecord, WriteId, WriterId,
+    FLUSH_HELD, Generation, KEPT_ERASURES, KEPT_RECEIPTS, LocalWatchers, MAX_SEARCH_HITS,
+    MemoryState, SearchCoverage, SummaryRecord, WriteId, WriterId,
 };
 use crate::health::ServerHealth;
 use crate::key::MemoryKey;
@@ -215,6 +216,46 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
     ) -> Result<Vec<StoredMessage>, StoreError> {
         let _ = (key, removal, after, limit);
         Ok(Vec::new())
+    }
+
+    /// Searches the texts of present and archived messages for words ([`SearchQuery`]).
+    ///
+    /// # Correctness
+    /// One snapshot that has every message acknowledged before the call. A search looks from the newest place to the
+    /// oldest, at a bounded number of messages. If that is not all, the result names the place from which on it
+    /// looked ([`SearchCoverage::Partial`]), and a query before this place continues. Hits are ranked among the
+    /// messages that were looked at, by the message alone, so all stores return the same hits. Messages that cannot be
+    /// decoded, and removals whose retention has ended, are left out.
+    ///
+    /// The default method reads up to 10,000 messages or 8 MiB of text with [`read_before`](Self::read_before) and
+    /// [`archived`](Self::archived).
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Invalid`] for a query without words, one with too many, or a limit over [`MAX_SEARCH_HITS`].
+    /// [`StoreErrorKind::Conflict`] from the default method, if the memory was changed during each of several attempts.
+    /// Otherwise [`StoreError`].
+    ///
+    /// # Cancel safety
+    /// A search changes no message. An index may have been brought up to date in part.
+    async fn search(
+        &self,
+        key: &MemoryKey,
+        query: &SearchQuery,
+    ) -> Result<SearchResults, StoreError> {
+        crate::search::scan(self, key, query).await
+    }
+
+    /// Builds the index for [`search`](Self::search) anew; returns the number of places in it, or `None` from a store without an
+    /// index, as the default method. Searches meanwhile look at what is not in the index yet.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves a part of the index; the next search completes it.
+    async fn rebuild_index(&self, key: &MemoryKey) -> Result<Option<u64>, StoreError> {
+        let _ = key;
+        Ok(None)
     }
 
     /// Erases the messages at some places: each message that has or had one of these places, present or archived,

@@ -12,8 +12,9 @@ use jiff::Timestamp;
 use super::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Cursor, Durability, Erase, Erased,
     Erasure, Head, KnownBatch, LocalWatchers, MemoryState, MemoryStore, Outline, Page, Read,
-    RemainingCopy, RemoveUnused, RemovedUnused, Replace, Restore, Scrubbed, Splice, StoreError,
-    StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+    RemainingCopy, RemoveUnused, RemovedUnused, Replace, Restore, Scrubbed, SearchQuery,
+    SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage,
+    UnusedQuery,
 };
 use crate::clock::Clock;
 use crate::counters::Counters;
@@ -176,6 +177,19 @@ impl MemoryStore for InMemoryStore {
         limit: NonZeroUsize,
     ) -> Result<Vec<StoredMessage>, StoreError> {
         Ok(self.read_memory(key, |memory, now| memory.archived(removal, after, limit, now)))
+    }
+
+    async fn search(
+        &self,
+        key: &MemoryKey,
+        query: &SearchQuery,
+    ) -> Result<SearchResults, StoreError> {
+        self.read_memory(key, |memory, now| memory.search(query, now))
+            .map_err(|kind| StoreError::new(StoreOperation::Search, kind).not_applied().at(key))
+    }
+
+    async fn rebuild_index(&self, _key: &MemoryKey) -> Result<Option<u64>, StoreError> {
+        Ok(None)
     }
 
     async fn erase(

@@ -28,6 +28,8 @@ pub enum StoreOperation {
     Remove,
     /// Reading a memory: its head, messages, outline or receipts.
     Read,
+    /// Searching a memory, or building its index.
+    Search,
     /// Watching a memory for changes.
     Watch,
     /// Listing the keys of memories.
@@ -56,6 +58,7 @@ impl StoreOperation {
             Self::Claim => "claim",
             Self::Remove => "remove",
             Self::Read => "read from",
+            Self::Search => "search",
             Self::Watch => "watch",
             Self::ListKeys => "list the keys",
             Self::ListUnused => "list unused memories",

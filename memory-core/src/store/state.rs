@@ -3,6 +3,7 @@
 mod archive;
 mod erase;
 mod read;
+mod search;
 mod splice;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};

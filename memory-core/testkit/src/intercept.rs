@@ -9,8 +9,8 @@ use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Counters, Cursor, Durability,
     Erase, Erased, Erasure, FlushReceipt, Head, KnownBatch, Outline, Page, Read, RemainingCopy,
-    RemoveUnused, RemovedUnused, Replace, Restore, Scrubbed, Splice, StoreError, StoreWatch,
-    UnusedPage, UnusedQuery,
+    RemoveUnused, RemovedUnused, Replace, Restore, Scrubbed, SearchQuery, SearchResults, Splice,
+    StoreError, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
@@ -36,6 +36,8 @@ pub enum Method {
     Archived,
     Erasures,
     Scrub,
+    Search,
+    RebuildIndex,
     Keys,
     Unused,
     Remove,
@@ -161,6 +163,18 @@ impl<H: Hook> MemoryStore for Intercept<H> {
 
     async fn erasures(&self, key: &MemoryKey) -> Result<Vec<Erasure>, StoreError> {
         self.hook.around(Method::Erasures, self.store.erasures(key)).await
+    }
+
+    async fn search(
+        &self,
+        key: &MemoryKey,
+        query: &SearchQuery,
+    ) -> Result<SearchResults, StoreError> {
+        self.hook.around(Method::Search, self.store.search(key, query)).await
+    }
+
+    async fn rebuild_index(&self, key: &MemoryKey) -> Result<Option<u64>, StoreError> {
+        self.hook.around(Method::RebuildIndex, self.store.rebuild_index(key)).await
     }
 
     async fn scrub(&self) -> Result<Scrubbed, StoreError> {

@@ -21,8 +21,9 @@ use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Counters, Cursor, Durability,
     Erase, Erased, Erasure, FlushReceipt, Head, KnownBatch, LocalWatchers, MemoryState, Outline,
-    Page, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, Restore, Scrubbed, Splice,
-    StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+    Page, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, Restore, Scrubbed,
+    SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch,
+    UnusedPage, UnusedQuery,
 };
 use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 use serde::{Deserialize, Serialize};
@@ -337,6 +338,15 @@ impl MemoryStore for FileStore {
             Written::Erased(erased) => Ok(*erased),
             _ => Err(confused(StoreOperation::Erase, key)),
         }
+    }
+
+    async fn search(
+        &self,
+        key: &MemoryKey,
+        query: &SearchQuery,
+    ) -> Result<SearchResults, StoreError> {
+        self.read(key, |memory, now| memory.search(query, now))?
+            .map_err(|kind| StoreError::new(StoreOperation::Search, kind).not_applied().at(key))
     }
 
     async fn erasures(&self, key: &MemoryKey) -> Result<Vec<Erasure>, StoreError> {

@@ -62,6 +62,8 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance::receipts",
     "MemoryInstance::removals",
     "MemoryInstance::rewind",
+    "MemoryInstance::search",
+    "MemoryInstance::rebuild_index",
     "MemoryInstance::send",
     "MemoryInstance::send, with a flush that it finds due",
     "MemoryInstance::token_count",
@@ -215,6 +217,13 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
         "MemoryInstance::originals" => {
             let summary = MessageId::new(uuid::Uuid::nil());
             cut.off(memory.originals(summary)).await.map(Result::unwrap).is_some()
+        }
+        "MemoryInstance::search" => {
+            let query = memory_instance::SearchQuery::new("word");
+            cut.off(memory.search(&query)).await.map(Result::unwrap).is_some()
+        }
+        "MemoryInstance::rebuild_index" => {
+            cut.off(memory.rebuild_index()).await.map(Result::unwrap).is_some()
         }
         "MemoryInstance::removals" => {
             cut.off(memory.removals(None, NonZeroUsize::MIN)).await.map(Result::unwrap).is_some()

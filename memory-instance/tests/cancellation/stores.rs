@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use memory_core::lease::LeaseProof;
 use memory_core::store::{
     Access, Append, Clear, Cursor, Erase, ExpiredMemories, FlushReceipt, Head, KnownBatch, Read,
-    RemoveUnused, Replace, Restore, Retention, Splice, StoreErrorKind, UnusedMemory, UnusedQuery,
-    WriteId, WriterId,
+    RemoveUnused, Replace, Restore, Retention, SearchQuery, Splice, StoreErrorKind, UnusedMemory,
+    UnusedQuery, WriteId, WriterId,
 };
 use memory_core::{Message, Sequence};
 use memory_lock::LockOptions;
@@ -36,6 +36,8 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryStore::replace",
     "MemoryStore::restore",
     "MemoryStore::scrub",
+    "MemoryStore::search",
+    "MemoryStore::rebuild_index",
     "MemoryStore::server",
     "MemoryStore::splice",
     "MemoryStore::unused",
@@ -239,6 +241,16 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
                     let archived = store.archived(key, 1, Sequence::ZERO, most);
                     let done = cut.off(archived).await.map(Result::unwrap);
                     done.map(|messages| assert!(messages.is_empty(), "{what}")).is_some()
+                }
+                "MemoryStore::search" => {
+                    let query = SearchQuery::new("word");
+                    let done = cut.off(store.search(key, &query)).await.map(Result::unwrap);
+                    done.map(|found| assert!(found.coverage.next().is_none(), "{what}")).is_some()
+                }
+                "MemoryStore::rebuild_index" => {
+                    let done = cut.off(store.rebuild_index(key)).await.map(Result::unwrap);
+                    done.map(|places| assert!(places.is_none_or(|n| n == all as u64), "{what}"))
+                        .is_some()
                 }
                 "MemoryStore::keys" => {
                     let done = cut.off(store.keys(None, most)).await.map(Result::unwrap);

@@ -5,6 +5,7 @@ use memory_core::Sequence;
 use memory_core::store::{ArchivedRemoval, FlushReceipt, RemovalCause, Retention, StoreErrorKind};
 use rusqlite::{Connection, params};
 
+use super::index::unindex_removal;
 use super::step::{MOST_MEMORIES, Step, no_room};
 use crate::codec::int;
 use crate::error::JobError;
@@ -37,7 +38,7 @@ pub(crate) const fn places_of(removal: i64) -> (i64, i64) {
 pub(super) fn ranges(
     first_place: i64,
     places: &[(Sequence, Sequence)],
-) -> impl Iterator<Item = (i64, i64)> {
+) -> impl Iterator<Item = (i64, i64)> + Clone {
     let key = move |place: Sequence| first_place | int(place.number());
     places.iter().map(move |(first, last)| (key(*first), key(*last)))
 }
@@ -119,7 +120,7 @@ impl Step<'_> {
             .partition(|removal| removal.keep_until.is_some_and(|end| end <= now));
         let mut left = i64::try_from(most).unwrap_or(i64::MAX);
         for removal in overdue {
-            left = drop_part(self.connection, removal.id, left)?;
+            left = drop_part(self.connection, self.loaded.row.id, removal.id, left)?;
             if left <= 0 {
                 break;
             }
@@ -130,7 +131,7 @@ impl Step<'_> {
                 break;
             }
             bytes = bytes.saturating_sub(removal.bytes);
-            drop_part(self.connection, removal.id, i64::MAX)?;
+            drop_part(self.connection, self.loaded.row.id, removal.id, i64::MAX)?;
         }
         Ok(())
     }
@@ -139,7 +140,7 @@ impl Step<'_> {
     pub(super) fn drop_overdue(&self) -> Result<(), JobError> {
         for removal in self.kept_removals()? {
             if removal.keep_until.is_some_and(|end| end <= int(self.now)) {
-                drop_part(self.connection, removal.id, i64::MAX)?;
+                drop_part(self.connection, self.loaded.row.id, removal.id, i64::MAX)?;
             }
         }
         Ok(())
@@ -158,15 +159,21 @@ impl Step<'_> {
     /// Drops the whole archive of this memory.
     pub(super) fn drop_archive(&self) -> Result<(), JobError> {
         for removal in self.kept_removals()? {
-            drop_part(self.connection, removal.id, i64::MAX)?;
+            drop_part(self.connection, self.loaded.row.id, removal.id, i64::MAX)?;
         }
         Ok(())
     }
 }
 
-/// Drops at most this many messages of a removal, and the removal with the last; returns how many more may be dropped.
-fn drop_part(connection: &Connection, removal: i64, most: i64) -> rusqlite::Result<i64> {
+/// Drops at most this many messages of a removal of a memory, and the removal with the last; returns how many more may be dropped.
+fn drop_part(
+    connection: &Connection,
+    memory: i64,
+    removal: i64,
+    most: i64,
+) -> rusqlite::Result<i64> {
     let (first, last) = places_of(removal);
+    unindex_removal(connection, memory, removal, most)?;
     let dropped = if most == i64::MAX {
         connection.prepare_cached(DELETE_ARCHIVED)?.execute([first, last])?
     } else {
@@ -192,7 +199,7 @@ pub(super) fn drop_rows(
             .next()
             .transpose()?;
         let Some(oldest) = oldest else { break };
-        left = drop_part(connection, oldest, left)?.saturating_sub(1);
+        left = drop_part(connection, memory, oldest, left)?.saturating_sub(1);
     }
     Ok(left)
 }

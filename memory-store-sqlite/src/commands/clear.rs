@@ -5,6 +5,7 @@ use memory_core::store::{Access, Clear, Counters, RemovalCause, StoreOperation};
 
 use super::archive::Removal;
 use super::batch::Batch;
+use super::index::drop_index;
 use super::{Command, PAGES_OF_REMOVAL};
 use crate::codec::HeadRow;
 use crate::error::JobError;
@@ -31,6 +32,7 @@ impl Command for ClearRows {
                 step.archive(&removal, all, &[])?;
             } else {
                 step.remove_messages()?;
+                drop_index(step.connection, step.loaded.row.id)?;
                 step.drop_archive()?;
             }
             step.remove_receipts()?;

@@ -196,6 +196,7 @@ impl Step<'_> {
             }
             Ok(())
         };
+        self.unindex(ranges(self.loaded.row.first_place(), &erase.places))?;
         in_ranges(
             "DELETE FROM message WHERE place BETWEEN ?1 AND ?2",
             self.loaded.row.first_place(),

@@ -7,6 +7,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::archive::drop_rows;
 use super::batch::Batch;
+use super::index::drop_documents;
 use super::{Command, PAGES_OF_REMOVAL};
 use crate::codec::{ENDED, HeadRow, int, newest};
 use crate::error::JobError;
@@ -106,6 +107,9 @@ impl Batch<'_> {
         }
         if rows < limit {
             rows = limit - drop_rows(self.connection, id, limit - rows)?;
+        }
+        if rows < limit {
+            rows = limit - drop_documents(self.connection, id, limit - rows)?;
         }
         if rows >= limit {
             // As if its TTL had run out: readers no longer see the rest.

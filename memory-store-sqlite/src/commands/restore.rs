@@ -37,6 +37,9 @@ impl Command for RestoreRows {
         let Restorable { id, removal, summary, replacements, metas } = step.restorable(restore)?;
 
         step.begin()?;
+        let ended = summary.iter().map(|(place, _)| *place);
+        let ended = ended.chain(replacements.values().map(|(place, _)| *place));
+        step.unindex(ended.map(|place| (place, place)))?;
         let counters = &mut step.loaded.row.head.counters;
         let mut delete = step.connection.prepare_cached("DELETE FROM message WHERE place = ?1")?;
         if let Some((place, meta)) = summary {

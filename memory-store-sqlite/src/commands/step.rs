@@ -9,6 +9,7 @@ use memory_sqlite_file::LeaseObserver;
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
+use super::index::drop_index;
 use crate::codec::{HeadRow, LastWrite, int};
 use crate::error::JobError;
 use crate::schema::SEQUENCE_BITS;
@@ -158,6 +159,7 @@ impl Step<'_> {
         if self.loaded.leftovers {
             self.remove_messages()?;
             self.remove_receipts()?;
+            drop_index(self.connection, self.loaded.row.id)?;
             self.drop_archive()?;
             for rest in
                 ["DELETE FROM writer WHERE memory = ?1", "DELETE FROM erasure WHERE memory = ?1"]

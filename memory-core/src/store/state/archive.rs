@@ -77,7 +77,7 @@ impl Archive {
     }
 
     /// The removals whose time has not passed, oldest first.
-    fn kept(&self, now: Timestamp) -> impl DoubleEndedIterator<Item = &Kept> + Clone {
+    pub(super) fn kept(&self, now: Timestamp) -> impl DoubleEndedIterator<Item = &Kept> + Clone {
         self.0.iter().filter(move |kept| kept.removal.is_kept(now))
     }
 }

@@ -9,8 +9,9 @@ use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, Applied, ArchivedRemoval, CaughtUp, Clear, Counters, Cursor,
     Durability, Erase, Erased, Erasure, FlushReceipt, Head, KnownBatch, Outline, Page, Read,
-    RemainingCopy, RemoveUnused, RemovedUnused, Replace, Restore, Scrubbed, Splice, StoreError,
-    StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+    RemainingCopy, RemoveUnused, RemovedUnused, Replace, Restore, Scrubbed, SearchQuery,
+    SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage,
+    UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
@@ -144,6 +145,20 @@ impl MemoryStore for Link {
     async fn erasures(&self, key: &MemoryKey) -> Result<Vec<Erasure>, StoreError> {
         let key = key.clone();
         self.ask(("erasures", StoreOperation::Read), move |server| server.erasures(&key)).await
+    }
+
+    async fn search(
+        &self,
+        key: &MemoryKey,
+        query: &SearchQuery,
+    ) -> Result<SearchResults, StoreError> {
+        let (key, query) = (key.clone(), query.clone());
+        let search = move |server: &Arc<Server>| server.search(&key, &query);
+        self.ask(("search", StoreOperation::Search), search).await
+    }
+
+    async fn rebuild_index(&self, _: &MemoryKey) -> Result<Option<u64>, StoreError> {
+        Ok(None)
     }
 
     async fn scrub(&self) -> Result<Scrubbed, StoreError> {

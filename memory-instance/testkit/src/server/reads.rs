@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use memory_core::store::{
     ArchivedRemoval, CaughtUp, Cursor, Erasure, FlushReceipt, Head, KnownBatch, Outline, Page,
-    Read, StoreError, StoreWatch, UnusedPage, UnusedQuery,
+    Read, SearchQuery, SearchResults, StoreError, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
@@ -39,6 +39,14 @@ impl Server {
 
     pub(crate) fn erasures(&self, key: &MemoryKey) -> Result<Vec<Erasure>, StoreError> {
         now(self.store.erasures(&self.place(key)))
+    }
+
+    pub(crate) fn search(
+        &self,
+        key: &MemoryKey,
+        query: &SearchQuery,
+    ) -> Result<SearchResults, StoreError> {
+        now(self.store.search(&self.place(key), query))
     }
 
     pub(crate) fn archived(

@@ -1,0 +1,69 @@
+//! Searches: the index is brought up to date, and then read in one snapshot with what is not in it.
+
+mod find;
+mod places;
+mod unindexed;
+
+use memory_core::MemoryKey;
+use memory_core::sibling::SearchRanking;
+use memory_core::store::{SearchQuery, SearchResults, StoreError, StoreOperation};
+
+use self::find::find;
+use self::unindexed::{count_indexed, unindexed};
+use crate::commands::{DropIndex, IndexRows, Indexed};
+use crate::readers::FileSnapshot;
+use crate::store::SqliteStore;
+
+const OPERATION: StoreOperation = StoreOperation::Search;
+
+/// The most transactions in which one search adds to the index. The rest is scanned.
+const MOST_PARTS: usize = 256;
+
+/// The attempts to add to the index while the memory is changed.
+const MOST_RETRIES: usize = 8;
+
+impl SqliteStore {
+    pub(crate) async fn search_index(
+        &self,
+        key: &MemoryKey,
+        query: &SearchQuery,
+    ) -> Result<SearchResults, StoreError> {
+        SearchRanking::new(query)
+            .map_err(|kind| StoreError::new(OPERATION, kind).not_applied().at(key))?;
+        if let Err(error) = self.index_new(key, self.unindexed_limit()).await {
+            // Such as a full disk, or a writer that holds the file: messages are scanned instead.
+            tracing::debug!(%error, "the index for searches is not up to date");
+        }
+        let (name, query) = (key.clone(), query.clone());
+        let found = self.readers().run(OPERATION, move |db| find(db, &name, &query)).await;
+        found.map_err(|error| error.at(key))
+    }
+
+    /// Builds the index of a memory anew; returns the number of places in it.
+    pub(crate) async fn build_index(&self, key: &MemoryKey) -> Result<u64, StoreError> {
+        self.writer().submit(key, DropIndex).await?;
+        self.index_new(key, 0).await?;
+        let name = key.clone();
+        let count = move |db: &FileSnapshot<'_>| count_indexed(db, &name);
+        self.readers().run(OPERATION, count).await.map_err(|error| error.at(key))
+    }
+
+    /// Adds what is not in the index, if these are more than so many places. Each part is a separate transaction, so
+    /// that other writes wait for a part at most.
+    async fn index_new(&self, key: &MemoryKey, limit: u64) -> Result<(), StoreError> {
+        let mut retries = 0;
+        for _ in 0..MOST_PARTS {
+            let name = key.clone();
+            let read = move |db: &FileSnapshot<'_>| unindexed(db, &name, limit);
+            let part = self.readers().run(OPERATION, read).await.map_err(|error| error.at(key))?;
+            let Some(part) = part else { return Ok(()) };
+            if self.writer().submit(key, IndexRows(part)).await? == Indexed::Changed {
+                retries += 1;
+                if retries > MOST_RETRIES {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
