@@ -231,6 +231,7 @@ fn reads(c: &mut Criterion, name: &str, runtime: &Runtime, medium: &mut dyn Medi
     let mut group = c.benchmark_group(name);
     group.sample_size(10);
     for size in SIZES {
+        group.warm_up_time(Duration::from_secs(1));
         let memory = filled(runtime, medium.manager(), size);
         let read = medium.bare(runtime, &memory);
         assert_eq!(u64::try_from(read).unwrap(), size);
@@ -265,6 +266,8 @@ fn reads(c: &mut Criterion, name: &str, runtime: &Runtime, medium: &mut dyn Medi
                 });
             });
         }
+        // A warm-up doubles the reads of each pass, of which only `READS` are made: many passes would overflow.
+        group.warm_up_time(Duration::from_millis(200));
         group.bench_function(format!("{size}, context(4,000), warm"), |b| {
             warm(b, runtime, medium.manager(), size, async |memory| {
                 memory.context(4_000).await.unwrap()

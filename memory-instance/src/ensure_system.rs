@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use memory_core::lease::LeaseProof;
-use memory_core::store::{Counters, MessageMeta, NewMessage, Replace, StoreErrorKind};
+use memory_core::store::{Counters, MessageMeta, NewMessage, StoreErrorKind};
 use memory_core::{Entry, Message, Priority, Sequence};
 use serde::Serialize;
 
@@ -145,7 +144,7 @@ impl Session {
                     return Ok(EnsuredSystem { outcome, sequence, critical_over_budget });
                 }
             };
-            match inner.replace(&old, wanted, lease).await {
+            match inner.replace(&old, wanted, Some(lease)).await {
                 Ok(counters) => {
                     self.note_counters(&counters);
                     return Ok(inner.ensured(EnsureOutcome::Replaced, old.sequence, &counters));
@@ -212,37 +211,5 @@ impl Inner {
     ) -> EnsuredSystem {
         let critical_over_budget = self.critical_over_budget(counters);
         EnsuredSystem { outcome, sequence, critical_over_budget }
-    }
-
-    /// Replaces a message, with a free writer.
-    async fn replace(
-        &self,
-        old: &MessageMeta,
-        new: &NewMessage,
-        lease: LeaseProof,
-    ) -> Result<Counters, MemoryError> {
-        let replaced = self.replace_once(old, new, lease).await;
-        if replaced.as_ref().is_err_and(|error| self.needs_newer_writer(error)) {
-            return self.replace_once(old, new, lease).await;
-        }
-        replaced
-    }
-
-    async fn replace_once(
-        &self,
-        old: &MessageMeta,
-        new: &NewMessage,
-        lease: LeaseProof,
-    ) -> Result<Counters, MemoryError> {
-        let writer = self.take_writer();
-        let replace = Replace {
-            write: writer.write,
-            sequence: old.sequence,
-            replaced: old.id,
-            message: new.clone(),
-        };
-        let counters = self.write(&replace, Some(lease), self.rules.lock.wait_timeout()).await?;
-        self.writers.put_back(writer);
-        Ok(counters)
     }
 }

@@ -29,6 +29,7 @@ mod tail;
 mod bench;
 mod delete;
 mod demo;
+mod edit;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -83,7 +84,9 @@ enum Command {
     Clear(clear::Args),
     Erase(erase::Args),
     Delete(delete::Args),
+    Replace(edit::ReplaceArgs),
     Rewind(rewind::Args),
+    Set(edit::SetArgs),
     Sweep(sweep::Args),
     Tail(tail::Args),
     #[cfg(feature = "full")]
@@ -146,7 +149,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                 Command::Clear(args) => args.check()?,
                 Command::Erase(args) => args.check()?,
                 Command::Delete(args) => args.check()?,
+                Command::Replace(args) => args.check()?,
                 Command::Rewind(args) => args.check()?,
+                Command::Set(args) => args.check()?,
                 Command::Sweep(args) => args.check()?,
                 Command::Lease(args) => args.check()?,
                 _ => {}
@@ -171,7 +176,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                     Command::Clear(args) => clear::run(&memories, args, &mut out).await,
                     Command::Erase(args) => erase::run(&memories, args, &mut out).await,
                     Command::Delete(args) => delete::run(&memories, args, &mut out).await,
+                    Command::Replace(args) => edit::replace(&memories, args, &mut out).await,
                     Command::Rewind(args) => rewind::run(&memories, args, &mut out).await,
+                    Command::Set(args) => edit::set(&memories, args, &mut out).await,
                     Command::Sweep(args) => sweep::run(&memories, args, &mut out).await,
                     Command::Tail(args) => tail::run(&memories, args, &mut out).await,
                     Command::Demo => Ok(()),

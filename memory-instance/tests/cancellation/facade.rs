@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use memory_core::store::{Access, FlushReceipt, MessageId, Retention, Splice};
-use memory_core::{EstimateCounter, Message, Sequence};
+use memory_core::{ContentType, EstimateCounter, Message, Priority, Sequence};
 use memory_flush::{
     CompactOptions, FallbackChain, FlushSettings, RuleBasedSummarizer, Summarizer, SummaryRequest,
     Timer, compact, from_fn,
@@ -61,11 +61,14 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance::purge",
     "MemoryInstance::receipts",
     "MemoryInstance::removals",
+    "MemoryInstance::replace",
     "MemoryInstance::rewind",
     "MemoryInstance::search",
     "MemoryInstance::rebuild_index",
     "MemoryInstance::send",
     "MemoryInstance::send, with a flush that it finds due",
+    "MemoryInstance::set_content_type",
+    "MemoryInstance::set_priority",
     "MemoryInstance::token_count",
     "MemoryInstance::undo_flush",
     "MemoryInstance::version",
@@ -86,6 +89,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "Session::messages",
     "Session::page",
     "Session::page_before",
+    "Session::replace",
     "Session::send",
     "Session::window",
     "Watcher::next",
@@ -279,6 +283,35 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             assert!(left == 1 || (left > HISTORY && done.is_none()), "{what}: {left}");
             memory.delete().await.unwrap();
             assert_eq!(memory.counters().await.unwrap().appended, 0, "{what}");
+            done.is_some()
+        }
+        "MemoryInstance::replace" => {
+            let place = case.outline().await.metas[0].sequence;
+            let done = cut.off(memory.replace(place, one())).await.map(Result::unwrap);
+            case.settle().await;
+            let text = memory.messages().await.unwrap()[0].message.text().into_owned();
+            assert!(text == "one" || done.is_none(), "{what}: {text}");
+            memory.replace(place, one()).await.unwrap().unwrap();
+            assert_eq!(memory.messages().await.unwrap()[0].message.text(), "one", "{what}");
+            done.is_some()
+        }
+        "MemoryInstance::set_priority" => {
+            let place = case.outline().await.metas[0].sequence;
+            let set = memory.set_priority(place, Priority::IMPORTANT);
+            let done = cut.off(set).await.map(Result::unwrap);
+            case.settle().await;
+            let is_set = case.outline().await.metas[0].priority == Some(Priority::IMPORTANT);
+            assert!(is_set || done.is_none(), "{what}");
+            done.is_some()
+        }
+        "MemoryInstance::set_content_type" => {
+            let place = case.outline().await.metas[0].sequence;
+            let facts = ContentType::ImportantFacts;
+            let set = memory.set_content_type(place, facts.clone());
+            let done = cut.off(set).await.map(Result::unwrap);
+            case.settle().await;
+            let is_set = case.outline().await.metas[0].content_type == facts;
+            assert!(is_set || done.is_none(), "{what}");
             done.is_some()
         }
         "MemoryInstance::version" => cut.off(memory.version()).await.map(Result::unwrap).is_some(),
@@ -534,6 +567,7 @@ async fn refused_writes(memory: &MemoryInstance, cut: Cut) -> bool {
         cut.off(memory.purge()).await.map(|done| done.unwrap_err()),
         cut.off(memory.undo_flush(uuid::Uuid::nil())).await.map(|done| done.unwrap_err()),
         cut.off(memory.erase([Sequence::ZERO], "test")).await.map(|done| done.unwrap_err()),
+        cut.off(memory.replace(Sequence::ZERO, one())).await.map(|done| done.unwrap_err()),
         cut.off(memory.delete()).await.map(|done| done.unwrap_err()),
         cut.off(memory.append_if(Version::default(), batch())).await.map(|done| done.unwrap_err()),
         cut.off(memory.rewind(Sequence::ZERO, Version::default()))
@@ -573,6 +607,10 @@ async fn in_a_turn(case: &Case<'_>, operation: &str, cut: Cut) -> bool {
             "Session::clear" => {
                 cut.off(session.clear()).await.map(|it| drop(it.unwrap())).is_some()
             }
+            "Session::replace" => {
+                let place = Sequence::new(1);
+                cut.off(session.replace(place, one())).await.map(Result::unwrap).is_some()
+            }
             "Session::ensure_system" => {
                 let ensured = session.ensure_system("name", "one");
                 cut.off(ensured).await.map(Result::unwrap).is_some()
@@ -608,7 +646,7 @@ async fn in_a_turn(case: &Case<'_>, operation: &str, cut: Cut) -> bool {
     let new: Vec<_> =
         new.into_iter().filter(|text| ["one", "two", "after"].contains(text)).collect();
     let whole: &[&str] = match operation {
-        "Session::append" | "Session::ensure_system" => &["one", "after"],
+        "Session::append" | "Session::ensure_system" | "Session::replace" => &["one", "after"],
         "Session::append_all" | "Session::send" => &["one", "two", "after"],
         _ => &["after"],
     };

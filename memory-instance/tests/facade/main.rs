@@ -44,6 +44,7 @@ mod cancel;
 mod clear_tool_results;
 mod clocks;
 mod defaults;
+mod edit;
 mod erase;
 mod exclusive;
 mod faults;

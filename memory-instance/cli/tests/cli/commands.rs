@@ -18,6 +18,7 @@ on_every_store!(
     control_characters_are_escaped_for_people,
     clear_counts_removals_and_still_knows_imports,
     rewind_takes_back_the_newest_messages,
+    messages_are_replaced_and_pinned,
     erased_messages_and_deleted_memories_are_gone,
     archive_lists_and_undoes_removals,
     cleared_tool_results_are_shown_and_undone,
@@ -316,6 +317,36 @@ fn rewind_takes_back_the_newest_messages(folder: &Folder) {
     assert_eq!(health["last_flush"], before["last_flush"]);
     let nothing = folder.run_words(one(&["rewind", "--to", "100", "--json"]));
     assert_eq!(nothing.out, "null\n");
+}
+
+fn messages_are_replaced_and_pinned(folder: &Folder) {
+    with_talk(folder);
+    assert_eq!(folder.run_words(one(&["replace", "2"])).code, Some(2));
+    assert_eq!(folder.run_words(one(&["set", "2"])).code, Some(2));
+    let said = folder.run_words(one(&["replace", "2", "--text", "[removed]"]));
+    assert_eq!(said.out, "default:default:case:k%201: message 2 replaced\n");
+    let said = folder.run_words(one(&["replace", "4", "--text", "nothing found"]));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    // A result stays a result.
+    let said = folder.run_words(one(&[
+        "replace",
+        "4",
+        "--json-message",
+        r#"{"role":"user","content":"x"}"#,
+    ]));
+    assert!(said.err.contains("other tool calls"), "{said:?}");
+    let said = folder.run_words(one(&["replace", "9", "--text", "x"]));
+    assert!(said.code == Some(1) && said.err.contains("no message 9"), "{said:?}");
+    let words = ["set", "2", "--priority", "0", "--content-type", "important_facts", "--json"];
+    let edited: Value = serde_json::from_str(&folder.run_words(one(&words)).out).unwrap();
+    assert_eq!((&edited["sequence"], &edited["counters"]["appended"]), (&json!(2), &json!(4)));
+    let again = folder.run_words(one(&["set", "2", "--priority", "0"]));
+    assert!(again.out.ends_with("message 2 was so already\n"), "{again:?}");
+    let exported = folder.run_words(one(&["export", "--json"])).out;
+    assert!(exported.contains("[removed]") && exported.contains("nothing found"), "{exported}");
+    assert!(!exported.contains("there"), "{exported}");
+    let health = folder.run_words(one(&["health", "--json"])).out;
+    assert!(health.contains("important_facts"), "{health}");
 }
 
 fn erased_messages_and_deleted_memories_are_gone(folder: &Folder) {
