@@ -15,8 +15,11 @@ struct File(TempDir);
 impl Place for File {
     async fn open(&self, clock: &Clock) -> Opened {
         let path = self.0.path().join("memory.db");
-        let config =
-            SqliteConfig::new(&path).with_durability(Durability::Process).with_clock(clock.clone());
+        // Of some messages the newest are scanned, and the others found in the index.
+        let config = SqliteConfig::new(&path)
+            .with_durability(Durability::Process)
+            .with_unindexed_limit(2)
+            .with_clock(clock.clone());
         let store = SqliteStore::open(config).await.unwrap();
         let leases = SqliteLock::open(path, clock.clone()).unwrap();
         Opened { store: Arc::new(store), leases: Some(Arc::new(leases)) }

@@ -22,6 +22,7 @@ mod import;
 mod keys;
 mod lease;
 mod rewind;
+mod search;
 mod sweep;
 mod tail;
 
@@ -86,6 +87,7 @@ enum Command {
     Delete(delete::Args),
     Replace(edit::ReplaceArgs),
     Rewind(rewind::Args),
+    Search(search::Args),
     Set(edit::SetArgs),
     Sweep(sweep::Args),
     Tail(tail::Args),
@@ -151,6 +153,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                 Command::Delete(args) => args.check()?,
                 Command::Replace(args) => args.check()?,
                 Command::Rewind(args) => args.check()?,
+                Command::Search(args) => args.check()?,
                 Command::Set(args) => args.check()?,
                 Command::Sweep(args) => args.check()?,
                 Command::Lease(args) => args.check()?,
@@ -178,6 +181,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                     Command::Delete(args) => delete::run(&memories, args, &mut out).await,
                     Command::Replace(args) => edit::replace(&memories, args, &mut out).await,
                     Command::Rewind(args) => rewind::run(&memories, args, &mut out).await,
+                    Command::Search(args) => search::run(&memories, args, &mut out).await,
                     Command::Set(args) => edit::set(&memories, args, &mut out).await,
                     Command::Sweep(args) => sweep::run(&memories, args, &mut out).await,
                     Command::Tail(args) => tail::run(&memories, args, &mut out).await,

@@ -58,6 +58,7 @@ mod patience;
 mod read;
 mod replaced;
 mod rollback;
+mod search;
 mod shutdown;
 mod support;
 mod system_prompt;

@@ -106,7 +106,7 @@ impl Command for IndexRows {
     }
 }
 
-/// Removes the index of a memory.
+/// Removes the index of a memory, or of all if it is damaged.
 #[derive(Debug)]
 pub(crate) struct DropIndex;
 
@@ -119,6 +119,10 @@ impl Command for DropIndex {
         if step.loaded.row.id != 0 {
             drop_index(step.connection, step.loaded.row.id)?;
         }
+        // A damaged page may concern all memories.
+        or_without_index(step.connection, || {
+            step.connection.execute_batch("INSERT INTO word (word) VALUES ('integrity-check')")
+        })?;
         Ok(())
     }
 
@@ -166,7 +170,8 @@ impl Step<'_> {
         })
     }
 
-    /// Lets the next search index these places again. Until then their old words stay, because the messages are in the archive.
+    /// Lets the next search index these places again: they get a text that the index does not have. A place whose message
+    /// could not be decoded has no document from which [`unindex`](Self::unindex) could see it.
     pub(super) fn reindex(&self, places: impl IntoIterator<Item = i64>) -> rusqlite::Result<()> {
         if indexed_to(self.connection, self.loaded.row.id)?.is_none() {
             return Ok(());

@@ -44,6 +44,7 @@ impl Command for ReplaceRow {
 
         step.begin()?;
         let new = &replace.message;
+        step.reindex([place])?;
         step.unindex([(place, place)])?;
         step.replace_row(place, new, &self.encoded)?;
         step.remember(replace.write, None)?;

@@ -39,6 +39,7 @@ impl Command for RestoreRows {
         step.begin()?;
         let ended = summary.iter().map(|(place, _)| *place);
         let ended = ended.chain(replacements.values().map(|(place, _)| *place));
+        step.reindex(ended.clone())?;
         step.unindex(ended.map(|place| (place, place)))?;
         let counters = &mut step.loaded.row.head.counters;
         let mut delete = step.connection.prepare_cached("DELETE FROM message WHERE place = ?1")?;

@@ -111,9 +111,8 @@ impl Command for SpliceRows {
         let places: SequenceSet = splice.removed_places().collect();
         let ranges = ranges(step.loaded.row.first_place(), places.ranges());
         let taken = replaced.iter().map(|(place, _)| *place).chain(first);
-        if splice.archive.is_some() {
-            step.reindex(taken)?;
-        } else {
+        step.reindex(taken.clone())?;
+        if splice.archive.is_none() {
             step.unindex(ranges.clone().chain(taken.map(|place| (place, place))))?;
         }
         if let Some(retention) = splice.archive {

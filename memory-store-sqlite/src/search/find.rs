@@ -80,6 +80,9 @@ fn find_with(
         }
         end = place;
     }
+    if indexed.min(last) == Sequence::ZERO {
+        return Ok(ranking.into_results(covered));
+    }
     let pattern = SearchPattern::parse(&query.text)?;
     each_candidate(db, &row, &pattern, indexed.min(last), &mut look)?;
     Ok(ranking.into_results(covered))

@@ -70,6 +70,13 @@ pub(super) enum Op {
         after: u8,
         limit: u8,
     },
+    Search {
+        key: u8,
+        words: u8,
+        /// Present messages, archived ones or both.
+        scope: u8,
+        before: Option<u8>,
+    },
     Claim {
         key: u8,
         by: Right,
@@ -187,6 +194,8 @@ impl ReferenceStateMachine for Programs {
                 .prop_map(|(key, before, limit)| Op::Removals { key, before, limit }),
             1 => (key(), any::<u8>(), any::<u8>(), 1..4_u8)
                 .prop_map(|(key, pick, after, limit)| Op::Archived { key, pick, after, limit }),
+            4 => (key(), any::<u8>(), 0..6_u8, prop::option::weighted(0.2, any::<u8>()))
+                .prop_map(|(key, words, scope, before)| Op::Search { key, words, scope, before }),
             1 => (key(), right()).prop_map(|(key, by)| Op::Claim { key, by }),
             3 => (key(), any::<u8>(), prop::bool::weighted(0.2), 0..5_u8)
                 .prop_map(|(key, after, stale, limit)| Op::Read { key, after, stale, limit }),

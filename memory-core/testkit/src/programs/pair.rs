@@ -8,8 +8,8 @@ use memory_core::conformance::assert_counters;
 use memory_core::lease::{FencingToken, LeaseProof, OwnerId};
 use memory_core::store::{
     Access, Append, Clear, Cursor, Erase, Generation, Head, MessageId, Outline, Read, Replace,
-    Replacement, Restore, Retention, Splice, StoreError, StoreErrorKind, Version, WriteId,
-    WriterId,
+    Replacement, Restore, Retention, SearchQuery, SearchScope, Splice, StoreError, StoreErrorKind,
+    Version, WriteId, WriterId,
 };
 use memory_core::{InMemoryStore, MemoryKey, MemoryStore, Sequence};
 use memory_lock::{Acquired, Clock, LockKey, Release};
@@ -19,6 +19,9 @@ use uuid::Uuid;
 use super::content::{drawn, in_place_of, receipt};
 use super::op::{Keep, Op, Right};
 use super::{Opened, Place};
+
+/// Beginnings of the texts of programs, and the name of their tool.
+const WORDS: [&str; 5] = ["1*", "2*", "3*", "y*", "f"];
 
 /// Longer than any program, so leases end only by a release.
 const TTL: Duration = Duration::from_secs(3_600_000);
@@ -242,6 +245,21 @@ impl<'a, P: Place> Pair<'a, P> {
                 let after = Sequence::new(u64::from(after) % 16);
                 let limit = NonZeroUsize::new(limit.into()).unwrap();
                 self.both(None, &async |store| store.archived(&key, number, after, limit).await);
+            }
+            Op::Search { key: k, words, scope, before } => {
+                let key = key(k);
+                let words = WORDS[usize::from(words) % WORDS.len()];
+                let mut query = SearchQuery::new(words);
+                query.scope = match scope {
+                    0 => SearchScope::Present,
+                    1 => SearchScope::Archived,
+                    _ => SearchScope::All,
+                };
+                query.before = before.map(|before| Sequence::new(u64::from(before) % 16));
+                self.both(None, &async |store| {
+                    let found = store.search(&key, &query).await?;
+                    Ok((found.hits, found.matches, found.coverage))
+                });
             }
             Op::Claim { key: k, by } => {
                 let key = key(k);

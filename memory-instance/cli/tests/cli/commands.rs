@@ -21,6 +21,7 @@ on_every_store!(
     messages_are_replaced_and_pinned,
     erased_messages_and_deleted_memories_are_gone,
     archive_lists_and_undoes_removals,
+    search_finds_present_and_archived_messages,
     cleared_tool_results_are_shown_and_undone,
     sweep_removes_unused_memories_on_demand,
 );
@@ -264,6 +265,48 @@ fn archive_lists_and_undoes_removals(folder: &Folder) {
     assert_eq!(folder.json("archive --resource r.toml --json")[0]["cause"], "clear");
     folder.ok("clear --resource r.toml --yes --purge");
     assert_eq!(folder.json("archive --resource r.toml --json"), json!([]));
+}
+
+fn search_finds_present_and_archived_messages(folder: &Folder) {
+    let lines: Vec<_> = (1..=30)
+        .map(|number| {
+            let role = if number % 2 == 1 { "user" } else { "assistant" };
+            let text = format!("number{number} two three four five six seven eight nine ten");
+            json!({"role": role, "content": text}).to_string()
+        })
+        .collect();
+    folder.write("talk.jsonl", lines.join("\n"));
+    folder.write(
+        "r.toml",
+        "id = 'r'\nkey = 'k'\nmax_tokens = 600\ntokenizer = 'o200k_base'\n[archive]\nkeep = '30d'\n",
+    );
+    folder.ok("import talk.jsonl --resource r.toml");
+    let shown = folder.ok("search number3 --resource r.toml");
+    assert!(shown.starts_with("#3 user (") && shown.trim_end().ends_with("nine ten"), "{shown}");
+    let users = folder.json("search number* --role user -n 5 --resource r.toml --json");
+    assert_eq!((&users["matches"], users["hits"].as_array().unwrap().len()), (&json!(15), 5));
+    assert_eq!(users["coverage"], "complete");
+    folder.ok("flush --resource r.toml");
+    let archived = folder.json("search number3 --archived --resource r.toml --json");
+    assert_eq!(archived["hits"][0]["sequence"], 3);
+    assert!(
+        folder.ok("search number3 --archived --resource r.toml").contains("archived in removal")
+    );
+    assert_eq!(
+        folder.json("search number3 --since 2999-01-01 --resource r.toml --json")["matches"],
+        0
+    );
+    folder.ok("search --rebuild --resource r.toml");
+    assert_eq!(folder.json("search number3 --archived --resource r.toml --json"), archived);
+    for (mistake, code) in
+        [("search !", 1), ("search", 2), ("search a --since then", 2), ("search a -n 2000", 2)]
+    {
+        assert_eq!(
+            folder.run(&format!("{mistake} --resource r.toml")).code,
+            Some(code),
+            "{mistake}"
+        );
+    }
 }
 
 fn cleared_tool_results_are_shown_and_undone(folder: &Folder) {
