@@ -67,3 +67,60 @@ impl SqliteStore {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use memory_core::store::{
+        Access, Append, MessageId, NewMessage, SearchQuery, Splice, WriterId,
+    };
+    use memory_core::{ContentType, MemoryStore as _, Message, Sequence};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::config::SqliteConfig;
+
+    fn message(text: &str) -> NewMessage {
+        NewMessage {
+            id: MessageId::new(Uuid::from_u128(text.len() as u128)),
+            message: Message::user(text),
+            tokens: 1,
+            priority: None,
+            content_type: ContentType::Conversation,
+            created_at: jiff::Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[tokio::test]
+    async fn words_of_an_earlier_generation_are_not_added() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = SqliteConfig::new(folder.path().join("memory.db")).with_unindexed_limit(0);
+        let store = SqliteStore::open(config).await.unwrap();
+        let key = MemoryKey::new("tests", "search", "k").unwrap();
+        let append = Append {
+            write: WriterId::new(1).write(1),
+            messages: [message("one"), message("three")].into(),
+            ttl: None,
+            expected: None,
+        };
+        store.append(&key, Access::OPEN, &append).await.unwrap();
+        let name = key.clone();
+        let read = move |db: &FileSnapshot<'_>| unindexed(db, &name, 0);
+        let part = store.readers().run(OPERATION, read).await.unwrap().unwrap();
+        assert_eq!(part.words.len(), 2);
+        let outline = store.outline(&key).await.unwrap();
+        let splice = Splice {
+            summarized: vec![Sequence::new(1)],
+            summary: Some(message("summary")),
+            ..Splice::of(&outline)
+        };
+        store.splice(&key, Access::OPEN, &splice).await.unwrap();
+        let done = store.writer().submit(&key, IndexRows(part)).await.unwrap();
+        assert_eq!(done, Indexed::Changed);
+        for (word, matches) in [("summary", 1), ("three", 1), ("one", 0)] {
+            let query = SearchQuery::new(word).with_limit(NonZeroUsize::MIN);
+            assert_eq!(store.search(&key, &query).await.unwrap().matches, matches, "{word}");
+        }
+    }
+}

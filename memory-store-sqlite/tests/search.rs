@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use memory_core::store::{
-    Access, Append, ExpiredMemories, RemoveUnused, SearchQuery, SearchResults, Splice, UnusedQuery,
+    Access, Append, Clear, ExpiredMemories, FlushReceipt, RemoveUnused, Retention, SearchQuery,
+    SearchResults, Splice, UnusedQuery,
 };
 use memory_core::{Clock, InMemoryStore, MemoryKey, MemoryStore, Sequence};
 use memory_store_sqlite::{SqliteConfig, SqliteStore};
 use rusqlite::Connection;
 use support::{append, batch, checked_outline, key, write};
 use tempfile::TempDir;
+use uuid::Uuid;
 
 async fn opened(limit: u64) -> (TempDir, PathBuf, SqliteStore) {
     let folder = tempfile::tempdir().unwrap();
@@ -165,6 +167,47 @@ async fn removed_memory_leaves_the_index() {
     assert_eq!(search(&store, &key("b"), "message").await.matches, 10);
     append(&store, &key("a"), write(2, 1), &["new message"]).await.unwrap();
     assert_eq!(search(&store, &key("a"), "message").await.matches, 1);
+}
+
+/// How many places the index has for a word, also a word that no message has any more.
+fn documents(path: &Path, word: &str) -> i64 {
+    let file = Connection::open(path).unwrap();
+    let sql = "SELECT count(*) FROM word WHERE word MATCH ?1";
+    file.query_row(sql, [word], |row| row.get(0)).unwrap()
+}
+
+#[tokio::test]
+async fn ended_archive_leaves_the_index() {
+    let (_folder, path, store) = opened(0).await;
+    let k = key("k");
+    store.append(&k, Access::OPEN, &batch(write(1, 1), &numbered(6))).await.unwrap();
+    assert_eq!(search(&store, &k, "message").await.matches, 6);
+    let mut receipts = 0;
+    for (evicted, max_bytes) in [(1, u64::MAX), (2, 40), (3, u64::MAX)] {
+        receipts += 1;
+        let outline = checked_outline(&store, &k).await;
+        let mut archive = Retention::forever();
+        archive.max_bytes = max_bytes;
+        let evicted = vec![Sequence::new(evicted)];
+        let mut receipt =
+            FlushReceipt::new(Uuid::from_u128(receipts), "test", jiff::Timestamp::UNIX_EPOCH);
+        receipt.evicted = evicted.iter().copied().collect();
+        let splice = Splice {
+            evicted,
+            receipt: Some(receipt),
+            archive: Some(archive),
+            ..Splice::of(&outline)
+        };
+        store.splice(&k, Access::OPEN, &splice).await.unwrap();
+    }
+    // Both removals that exceeded the size are gone, and the third is there.
+    assert_eq!(["number1", "number2"].map(|word| documents(&path, word)), [0, 0]);
+    assert_eq!((documents(&path, "number3"), documents(&path, "number4")), (1, 1));
+    let clear = Clear { archive: Some(Retention::forever()), ..Clear::new(write(2, 1)) };
+    store.clear(&k, Access::OPEN, &clear).await.unwrap();
+    assert_eq!(documents(&path, "number4"), 1);
+    store.clear(&k, Access::OPEN, &Clear::new(write(2, 2))).await.unwrap();
+    assert_eq!((count(&path, "word_docsize"), count(&path, "stale")), (0, 0));
 }
 
 /// The words of each language are found by the index.

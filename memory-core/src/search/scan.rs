@@ -190,3 +190,6 @@ impl Present {
         self.messages.drain(kept..).map(|one| (FoundIn::Present, one)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;
