@@ -189,6 +189,13 @@ fn shorten(encoded: &str) -> String {
     short
 }
 
+/// The text of the key, shared.
+impl From<&MemoryKey> for Arc<str> {
+    fn from(key: &MemoryKey) -> Self {
+        Self::clone(&key.0)
+    }
+}
+
 impl fmt::Display for MemoryKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

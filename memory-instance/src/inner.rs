@@ -54,7 +54,7 @@ impl Inner {
         rules: &Arc<Rules>,
         backend: &Arc<Backend>,
     ) -> Result<Self, MemoryError> {
-        let lock_key = |name: &str| {
+        let lock_key = |name: Arc<str>| {
             LockKey::new(name).map_err(|reason| LeaseError {
                 key: key.clone(),
                 reason,
@@ -63,8 +63,9 @@ impl Inner {
             })
         };
         Ok(Self {
-            lease: lock_key(key.lease_name())?,
-            flush_lease: lock_key(&key.flush_lease_name())?,
+            // The lease of the writers has the name of the memory.
+            lease: lock_key(key.into())?,
+            flush_lease: lock_key(key.flush_lease_name().into())?,
             key: key.clone(),
             rules: Arc::clone(rules),
             backend: Arc::clone(backend),
@@ -112,9 +113,10 @@ impl Inner {
         limit: Option<NonZeroUsize>,
     ) -> Result<Page, StoreError> {
         let found = self.backend.views.find(&self.key);
-        let is_whole = after.is_none() && limit.is_none();
+        // A memory that was too large for a view may have become smaller, which a whole read shows.
+        let is_whole = after.is_none() && limit.is_none() && self.backend.views.are_on();
         match found {
-            Found::View(..) | Found::Nothing if is_whole => {
+            _ if is_whole => {
                 return Ok(self.refresh(found).await?.whole());
             }
             Found::View(..) => {

@@ -11,6 +11,7 @@ use crate::error::{MemoryError, WriteError};
 use crate::flush;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
+use crate::views::Found;
 
 /// The outcome of a write that is applied only at an expected version.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,6 +67,12 @@ impl MemoryInstance {
     /// Reads have no effect.
     pub async fn version(&self) -> Result<Version, MemoryError> {
         let found = self.inner.backend.views.find(&self.inner.key);
+        if let Found::Excluded = found {
+            // Without the texts.
+            let outline = self.inner.outline().await?;
+            self.inner.backend.views.observe(&self.inner.key, &outline.head);
+            return Ok(Version::at_end(outline.cursor()));
+        }
         Ok(Version::at_end(self.inner.refresh(found).await?.cursor()))
     }
 

@@ -1,6 +1,8 @@
 //! The views of a manager: the decoded messages of its memories, bounded in bytes.
 
 mod own_batches;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use lru::LruCache;
 use memory_core::MemoryKey;
 use memory_core::sibling::{OwnBatch, View};
-use memory_core::store::{Generation, Page};
+use memory_core::store::{Generation, Head, Page};
 use metrics::{Counter, Gauge, counter, gauge};
 
 use self::own_batches::OwnBatches;
@@ -40,17 +42,40 @@ struct Kept {
 enum CachedView {
     /// The view, and the batches that this process appended after it in the view's generation.
     View(Arc<View>, OwnBatches),
-    /// In this generation the memory is larger than all views together may be.
-    TooLarge(Generation),
+    /// The memory is larger than all views together may be.
+    TooLarge(Size),
     /// Messages were erased, with this generation: a reader that began before must not bring them back.
     Erased(Generation),
+    /// The messages may have been erased: a reader that began before the next one must not bring them back.
+    Forgotten,
+}
+
+/// The size of a memory without a view.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    generation: Generation,
+    tokens: u64,
+    bytes: usize,
+}
+
+impl Size {
+    fn of(view: &View) -> Self {
+        let tokens = view.metas().iter().map(|meta| u64::from(meta.tokens)).sum();
+        Self { generation: view.cursor().generation, tokens, bytes: view.bytes() }
+    }
+
+    /// The bytes of a view of the memory with this many tokens, about.
+    fn at(self, tokens: u64) -> u64 {
+        let bytes = self.bytes as u128 * u128::from(tokens) / u128::from(self.tokens.max(1));
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
 }
 
 impl CachedView {
     fn bytes(&self) -> usize {
         let content = match self {
             Self::View(view, own) => view.bytes() + own.bytes(),
-            Self::TooLarge(_) | Self::Erased(_) => 0,
+            Self::TooLarge(_) | Self::Erased(_) | Self::Forgotten => 0,
         };
         ENTRY_BYTES + content
     }
@@ -92,6 +117,11 @@ impl Views {
                 Found::View(Arc::clone(view), own.as_slice().to_vec())
             }
             Some(CachedView::TooLarge(_)) => Found::Excluded,
+            Some(CachedView::Forgotten) => {
+                // This reader sees the erasure, or its generation will be over.
+                self.remove(&mut kept, key);
+                Found::Nothing
+            }
             Some(CachedView::Erased(_)) | None => Found::Nothing,
         };
         drop(kept);
@@ -100,14 +130,20 @@ impl Views {
         found
     }
 
-    /// The memory has this generation. One that was too large in another generation may have a view again.
-    pub(crate) fn observe(&self, key: &MemoryKey, generation: Generation) {
+    /// Whether there are views.
+    pub(crate) const fn are_on(&self) -> bool {
+        self.max_bytes > 0
+    }
+
+    /// The memory has this head. One that was too large may have a view again once it has fewer tokens.
+    pub(crate) fn observe(&self, key: &MemoryKey, head: &Head) {
         if self.max_bytes == 0 {
             return;
         }
         let mut kept = self.lock();
-        if let Some(CachedView::TooLarge(at)) = kept.entries.peek(key)
-            && *at != generation
+        if let Some(CachedView::TooLarge(size)) = kept.entries.peek(key)
+            && size.generation != head.generation
+            && size.at(head.counters.present.tokens) <= self.max_bytes as u64
         {
             self.remove(&mut kept, key);
         }
@@ -120,7 +156,7 @@ impl Views {
         }
         match self.lock().entries.peek(key)? {
             CachedView::View(view, _) => Some(view.cursor().generation),
-            CachedView::TooLarge(_) | CachedView::Erased(_) => None,
+            CachedView::TooLarge(_) | CachedView::Erased(_) | CachedView::Forgotten => None,
         }
         // A memory that was never written gets its generation with the append.
         .filter(|generation| *generation != Generation::NONE)
@@ -158,27 +194,40 @@ impl Views {
             Found::Nothing | Found::Excluded => (Arc::default(), Vec::new(), None),
         };
         let mut own = OwnBatches::default();
-        // Without another reader the view grows in place, otherwise this reader continues with a copy.
         if self.max_bytes > 0 {
             let mut kept = self.lock();
-            let is_outdated = |entry: &CachedView| match entry {
+            // Readers that wait for the same message need one copy: the view with it, of the fastest reader.
+            if let Some(CachedView::View(current, _)) = kept.entries.peek(key)
+                && !page.restarted
+                && current.cursor() == page.cursor
+            {
+                let current = Arc::clone(current);
+                drop(kept);
+                self.drop_own(key, &requested);
+                return current;
+            }
+            let is_taken = |entry: &CachedView| match entry {
+                CachedView::View(current, _) if page.restarted => {
+                    outdated.as_ref().is_some_and(|outdated| Arc::ptr_eq(current, outdated))
+                        || current.cursor().generation <= page.cursor.generation
+                }
+                // Without another reader the view grows in place. Otherwise this reader continues with a copy, and the
+                // view stays for those who begin meanwhile.
                 CachedView::View(current, _) => {
-                    Arc::ptr_eq(current, outdated.as_ref().unwrap_or(&view))
-                        || page.restarted && current.cursor().generation <= page.cursor.generation
+                    Arc::ptr_eq(current, &view) && Arc::strong_count(current) == 2
                 }
                 CachedView::TooLarge(_) => true,
-                CachedView::Erased(_) => false,
+                CachedView::Erased(_) | CachedView::Forgotten => false,
             };
-            if kept.entries.peek(key).is_some_and(is_outdated) {
+            if kept.entries.peek(key).is_some_and(is_taken) {
                 own = self.remove(&mut kept, key);
             }
         }
         if page.restarted {
             own = OwnBatches::default();
         }
-        own.remove(&requested);
         Arc::make_mut(&mut view).apply(page);
-        self.keep(key, &view, own);
+        self.keep(key, &view, own, &requested);
         view
     }
 
@@ -196,29 +245,39 @@ impl Views {
         }
     }
 
-    fn keep(&self, key: &MemoryKey, view: &Arc<View>, mut own: OwnBatches) {
+    fn keep(&self, key: &MemoryKey, view: &Arc<View>, mut own: OwnBatches, requested: &[OwnBatch]) {
         if self.max_bytes == 0 {
             return;
         }
         let cursor = view.cursor();
-        let is_older = |entry: &CachedView| match entry {
-            // A later generation may be without erased messages.
-            CachedView::View(other, _) => {
-                (other.cursor().generation, other.cursor().sequence)
-                    > (cursor.generation, cursor.sequence)
-            }
-            CachedView::Erased(generation) => cursor.generation < *generation,
-            CachedView::TooLarge(_) => false,
-        };
         let fits = |own: usize| {
             view.bytes().saturating_add(own).saturating_add(ENTRY_BYTES) <= self.max_bytes
         };
         let mut kept = self.lock();
-        // Another reader may have read more meanwhile.
-        if kept.entries.peek(key).is_some_and(is_older) {
+        let present = kept.entries.peek(key);
+        let is_newer = |entry: &CachedView| match entry {
+            // Another reader has read as much or more meanwhile. A later generation may be without erased messages.
+            CachedView::View(other, _) => {
+                let other = other.cursor();
+                let position = (other.generation, other.sequence);
+                other == cursor || position > (cursor.generation, cursor.sequence)
+            }
+            CachedView::Erased(generation) => cursor.generation < *generation,
+            CachedView::Forgotten => true,
+            CachedView::TooLarge(_) => false,
+        };
+        if present.is_some_and(is_newer) {
             return;
         }
-        self.remove(&mut kept, key);
+        let is_of_generation = matches!(
+            present,
+            Some(CachedView::View(other, _)) if other.cursor().generation == cursor.generation
+        );
+        let later = self.remove(&mut kept, key);
+        if is_of_generation {
+            own.merge(later);
+        }
+        own.remove(requested);
         own.remove_up_to(cursor);
         if !fits(own.bytes()) {
             own = OwnBatches::default();
@@ -226,27 +285,31 @@ impl Views {
         let entry = if fits(0) {
             CachedView::View(Arc::clone(view), own)
         } else {
-            CachedView::TooLarge(cursor.generation)
+            CachedView::TooLarge(Size::of(view))
         };
         self.count(&mut kept, entry.bytes());
         kept.entries.put(key.clone(), entry);
         self.evict(&mut kept);
     }
 
-    /// Drops the view of a memory, and the batches that this process appended.
+    /// Drops the view of a memory of which messages may have been erased, and the batches that this process appended.
+    /// A reader that began before keeps no view, unless another one has begun since.
     pub(crate) fn forget(&self, key: &MemoryKey) {
-        self.remove(&mut self.lock(), key);
+        self.mark(key, CachedView::Forgotten);
     }
 
     /// Drops the view of a memory of which messages were erased with this generation. A reader that began before keeps
     /// no view.
     pub(crate) fn erased(&self, key: &MemoryKey, generation: Generation) {
+        self.mark(key, CachedView::Erased(generation));
+    }
+
+    fn mark(&self, key: &MemoryKey, entry: CachedView) {
         if self.max_bytes == 0 {
             return;
         }
         let mut kept = self.lock();
         self.remove(&mut kept, key);
-        let entry = CachedView::Erased(generation);
         self.count(&mut kept, entry.bytes());
         kept.entries.put(key.clone(), entry);
         self.evict(&mut kept);
@@ -266,7 +329,9 @@ impl Views {
         self.discount(kept, entry.bytes());
         match entry {
             CachedView::View(_, own) => own,
-            CachedView::TooLarge(_) | CachedView::Erased(_) => OwnBatches::default(),
+            CachedView::TooLarge(_) | CachedView::Erased(_) | CachedView::Forgotten => {
+                OwnBatches::default()
+            }
         }
     }
 
@@ -304,170 +369,5 @@ impl fmt::Debug for Views {
             .field("views", &kept.entries.len())
             .field("bytes", &kept.bytes)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use memory_core::store::Read;
-    use memory_core::{InMemoryStore, MemoryResource, MemoryStore, Message};
-    use memory_lock::{ClockExt as _, LockManager};
-
-    use super::*;
-    use crate::{FlushMode, MemoryInstance, MemoryManager};
-
-    struct World {
-        store: Arc<dyn MemoryStore>,
-        locks: LockManager,
-    }
-
-    impl World {
-        async fn new() -> (Self, MemoryManager) {
-            let builder = builder(VIEW_BYTES);
-            let manager = builder.open("memory://").await.unwrap();
-            let (store, locks) = (Arc::clone(manager.store()), manager.locks().clone());
-            (Self { store, locks }, manager)
-        }
-
-        /// Another process.
-        fn manager(&self, view_bytes: usize) -> MemoryManager {
-            builder(view_bytes).build(Arc::clone(&self.store), self.locks.clone()).unwrap()
-        }
-    }
-
-    fn builder(view_bytes: usize) -> crate::ManagerBuilder {
-        MemoryManager::builder()
-            .with_resource(MemoryResource::new("chat", 1 << 20))
-            .with_flush_mode(FlushMode::Manual)
-            .with_view_bytes(view_bytes)
-    }
-
-    async fn texts(memory: &MemoryInstance) -> Vec<String> {
-        let messages = memory.messages().await.unwrap();
-        messages.iter().map(|stored| stored.message.text().into_owned()).collect()
-    }
-
-    #[tokio::test]
-    async fn warm_reads_see_writes_of_others() {
-        let (world, manager) = World::new().await;
-        let reader = manager.memory("chat", "a").unwrap();
-        let writer = world.manager(0).memory("chat", "a").unwrap();
-        assert!(reader.messages().await.unwrap().is_empty());
-        for round in 0..3 {
-            writer.append(Message::user(format!("{round}"))).await.unwrap();
-            assert_eq!(texts(&reader).await, texts(&writer).await);
-            reader.append(Message::user("mine")).await.unwrap();
-            assert_eq!(texts(&reader).await, texts(&writer).await);
-            let window = reader.context(1_000).await.unwrap();
-            assert_eq!(window.messages.len(), 2 * round + 2);
-        }
-        writer.clear().await.unwrap();
-        assert!(texts(&reader).await.is_empty());
-        writer.append(Message::user("new")).await.unwrap();
-        assert_eq!(texts(&reader).await, ["new"]);
-        let page = reader.page(None, std::num::NonZeroUsize::new(5)).await.unwrap();
-        assert_eq!(page, writer.page(None, std::num::NonZeroUsize::new(5)).await.unwrap());
-    }
-
-    #[tokio::test]
-    async fn newest_messages_are_read_without_a_view() {
-        let (world, manager) = World::new().await;
-        let reader = manager.memory("chat", "a").unwrap();
-        let writer = world.manager(0).memory("chat", "a").unwrap();
-        writer.append_all(["one", "two", "three"].map(Message::user)).await.unwrap();
-        let two = std::num::NonZeroUsize::new(2).unwrap();
-        let cold = reader.page_before(None, two).await.unwrap();
-        assert!(matches!(manager.backend().views.find(reader.key()), Found::Nothing));
-        reader.messages().await.unwrap();
-        assert_eq!(reader.page_before(None, two).await.unwrap(), cold);
-        writer.append(Message::user("four")).await.unwrap();
-        assert_eq!(reader.last(2).await.unwrap(), writer.last(2).await.unwrap());
-        writer.clear().await.unwrap();
-        let warm = reader.page_before(Some(cold.cursor), two).await.unwrap();
-        assert!(warm.restarted && warm.messages.is_empty());
-        assert_eq!(warm, writer.page_before(Some(cold.cursor), two).await.unwrap());
-    }
-
-    #[tokio::test]
-    async fn bytes_of_all_views_are_bounded() {
-        let (world, _) = World::new().await;
-        let limit = 64 << 10;
-        let manager = world.manager(limit);
-        let views = &manager.backend().views;
-        let memory = manager.memory("chat", "first").unwrap();
-        let messages = [Message::user("x".repeat(1_000)), Message::user("short")];
-        memory.append_all(messages).await.unwrap();
-        let page = world.store.read(memory.key(), Read::default()).await.unwrap();
-        let key = |number: u32| MemoryKey::new("p", "chat", &number.to_string()).unwrap();
-        for number in 0..10_000 {
-            let view = views.advance(&key(number), Found::Nothing, page.clone());
-            assert_eq!(view.messages().len(), 2);
-            assert!(views.lock().bytes <= limit);
-        }
-        let is_kept = |number: u32| matches!(views.find(&key(number)), Found::View(..));
-        assert!(is_kept(9_999) && is_kept(9_980) && !is_kept(9_900));
-        let sum: usize = views.lock().entries.iter().map(|(_, entry)| entry.bytes()).sum();
-        assert_eq!(sum, views.lock().bytes);
-    }
-
-    #[tokio::test]
-    async fn slow_readers_keep_no_erased_text() {
-        let (world, _) = World::new().await;
-        let manager = world.manager(VIEW_BYTES);
-        let views = &manager.backend().views;
-        let memory = manager.memory("chat", "a").unwrap();
-        memory.append(Message::user("secret")).await.unwrap();
-        let mut page = world.store.read(memory.key(), Read::default()).await.unwrap();
-        memory.erase([memory_core::Sequence::new(1)], "test").await.unwrap();
-        assert!(texts(&memory).await.is_empty());
-        for restarted in [false, true] {
-            page.restarted = restarted;
-            let found = if restarted { views.find(memory.key()) } else { Found::Nothing };
-            memory.append(Message::user("later")).await.unwrap();
-            memory.messages().await.unwrap();
-            views.advance(memory.key(), found, page.clone());
-            let Found::View(view, _) = views.find(memory.key()) else { panic!("{restarted}") };
-            assert!(view.messages().iter().all(|message| message.text() == "later"));
-        }
-    }
-
-    #[tokio::test]
-    async fn large_memory_has_no_view_until_it_shrinks() {
-        let (world, _) = World::new().await;
-        let manager = world.manager(8 << 10);
-        let memory = manager.memory("chat", "large").unwrap();
-        let views = &manager.backend().views;
-        memory.append_all(vec![Message::user("y".repeat(500)); 20]).await.unwrap();
-        assert_eq!(memory.messages().await.unwrap().len(), 20);
-        assert!(matches!(views.find(memory.key()), Found::Excluded));
-        let without = world.manager(0).memory_at(memory.key()).unwrap();
-        let window = memory.context(300).await.unwrap();
-        assert_eq!(window, without.context(300).await.unwrap());
-        assert!(!window.messages.is_empty());
-        memory.clear().await.unwrap();
-        memory.append(Message::user("small")).await.unwrap();
-        assert_eq!(memory.context(300).await.unwrap().messages.len(), 1);
-        assert_eq!(memory.messages().await.unwrap().len(), 1);
-        assert!(matches!(views.find(memory.key()), Found::View(..)));
-    }
-
-    #[tokio::test]
-    async fn state_that_went_back_replaces_the_view() {
-        let (world, _) = World::new().await;
-        let store = Arc::new(InMemoryStore::new(memory_lock::Clock::system()));
-        let world = World { store: Arc::clone(&store) as _, ..world };
-        let reader = world.manager(VIEW_BYTES).memory("chat", "a").unwrap();
-        let writer = world.manager(0).memory("chat", "a").unwrap();
-        writer.append(Message::user("one")).await.unwrap();
-        let saved = store.saved();
-        writer.append(Message::user("lost")).await.unwrap();
-        assert_eq!(texts(&reader).await, ["one", "lost"]);
-        store.go_back(&saved);
-        assert_eq!(texts(&reader).await, ["one"]);
-        writer.append(Message::user("two")).await.unwrap();
-        assert_eq!(texts(&reader).await, ["one", "two"]);
-        // Warm again: the view that was rebuilt is kept.
-        let Found::View(view, _) = reader.inner.backend.views.find(reader.key()) else { panic!() };
-        assert_eq!(view.messages().len(), 2);
     }
 }

@@ -290,7 +290,7 @@ impl Inner {
         for _ in 0..ATTEMPTS {
             let outline = self.outline().await?;
             let snapshot = outline.cursor();
-            self.backend.views.observe(&self.key, snapshot.generation);
+            self.backend.views.observe(&self.key, &outline.head);
             let planned = self.plan_window(&outline.metas, snapshot, options).await?;
             let Some((plan, mut found)) = planned else { continue };
             found.sort_unstable_by_key(|stored| stored.meta.sequence);

@@ -297,3 +297,19 @@ async fn full_server_and_read_only_user_are_watched() {
     let forbid = ["ACL", "SETUSER", "reader", "-@write", "-@pubsub"];
     unregistered_watch_reads(&server, &forbid, &["PING"]).await;
 }
+
+/// The link drops the connection of a server that became a replica, and the driver does not report that.
+#[tokio::test]
+async fn connection_that_the_link_drops_is_noticed() {
+    let server = Server::start().await;
+    let [reader, writer] = two(server.url()).await;
+    let k = key("k");
+    let mut watch = reader.watch(&k).await.unwrap();
+    server.command(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    append(&reader, &k, write(1, 1), &["refused"]).await.unwrap_err();
+    // The failed append of this store.
+    let _ = timeout(Duration::from_millis(50), watch.changed()).await;
+    server.command(&["REPLICAOF", "NO", "ONE"]).await;
+    append(&writer, &k, write(2, 1), &["one"]).await.unwrap();
+    announced(&mut *watch, "an append").await;
+}

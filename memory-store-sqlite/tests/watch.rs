@@ -5,6 +5,7 @@ mod support;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use memory_core::store::{
@@ -104,6 +105,19 @@ async fn one_write_is_signaled_once() {
         append(store, &k, write(1, number), &["one"]).await.unwrap();
         watch.changed().await.unwrap();
         assert!(is_quiet(&mut *watch).await, "write {number} was signaled twice");
+    }
+}
+
+/// Without waiting for the poller, which would see it too.
+#[tokio::test]
+async fn write_of_the_same_store_is_signaled_at_once() {
+    let Stores { watching, .. } = &stores().await;
+    let k = key("k");
+    for number in 1..=20 {
+        let mut watch = watching.watch(&k).await.unwrap();
+        append(watching, &k, write(1, number), &["one"]).await.unwrap();
+        let signaled = watch.changed().as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(signaled, Poll::Ready(Ok(()))), "append {number}");
     }
 }
 

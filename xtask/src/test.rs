@@ -73,6 +73,12 @@ const DEEP_ROLLBACKS: &str = "10000";
 /// The same for programs in which a TTL ends.
 const DEEP_EXPIRIES: &str = "1500";
 
+/// The same for programs whose agents set system prompts.
+const DEEP_PROMPTS: &str = "10000";
+
+/// The number of events that watchers follow while writers are killed, on each backend, in a deep run.
+const DEEP_WATCH_EVENTS: &str = "100000";
+
 /// The number of histories that an independent checker judges in a deep run.
 const DEEP_OUTSIDE: &str = "10000";
 
@@ -265,7 +271,10 @@ impl<'a> Tests<'a> {
                 .env("MEMORY_MODEL_FIRST_ROLLBACK", &seed.to_string())
                 .env("MEMORY_MODEL_EXPIRIES", DEEP_EXPIRIES)
                 .env("MEMORY_MODEL_FIRST_EXPIRY", &seed.to_string())
+                .env("MEMORY_MODEL_PROMPTS", DEEP_PROMPTS)
+                .env("MEMORY_MODEL_FIRST_PROMPTS", &seed.to_string())
                 .env("MEMORY_MODEL_OUTSIDE", DEEP_OUTSIDE)
+                .env("MEMORY_WATCH_EVENTS", DEEP_WATCH_EVENTS)
                 .env("MEMORY_RENDER_HISTORIES", "50000")
                 .env("MEMORY_SWEEP", "whole")
         } else {

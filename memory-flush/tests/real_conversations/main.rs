@@ -15,7 +15,8 @@ use flate2::read::GzDecoder;
 use jiff::Timestamp;
 use memory_core::plan::{Block, Policy, check_pairing, plan_context};
 use memory_core::resource::FlushSettings;
-use memory_core::store::{Counters, Generation, MessageId};
+use memory_core::sibling::View;
+use memory_core::store::{Counters, Generation, MessageId, Page};
 use memory_core::{
     ContentType, EstimateCounter, Message, Priority, Profile, Sequence, StoredMessage,
     WindowOptions, check_request, trim_messages,
@@ -168,4 +169,25 @@ fn grow(messages: &[Message], policy: &Policy, strategy: &dyn FlushStrategy) -> 
         assert_eq!(check_request(&request, &Profile::openai_chat()), Ok(()));
     }
     flushes
+}
+
+/// Beside the bytes of the messages in JSON, from which a store decodes them.
+#[test]
+fn view_bytes_are_bounded_by_the_json() {
+    let policy = Policy::with_max_tokens(1 << 20);
+    let (mut json, mut view_bytes) = (0, 0);
+    for messages in conversations() {
+        let lines: Vec<_> =
+            messages.iter().map(|message| serde_json::to_string(message).unwrap()).collect();
+        json += lines.iter().map(String::len).sum::<usize>();
+        let mut page = Page::new(Generation::new(1).into());
+        page.messages = (lines.iter().zip(1..))
+            .map(|(line, number)| stored(Message::from_json(line).unwrap(), number, &policy))
+            .collect();
+        let mut view = View::default();
+        view.apply(page);
+        view_bytes += view.bytes();
+    }
+    println!("{view_bytes} bytes in views, {json} in JSON");
+    assert!(view_bytes * 2 <= json * 5, "{view_bytes} bytes in views, {json} in JSON");
 }

@@ -14,7 +14,7 @@ const MAX_FLUSH_PAUSE: Duration = Duration::from_secs(60);
 
 /// The failure state of an instance's newest flushes.
 #[derive(Debug, Default)]
-pub(crate) struct FlushFailures(Mutex<Option<Newest>>);
+pub(crate) struct FlushFailures(Mutex<Option<Box<Newest>>>);
 
 /// The newest failure.
 #[derive(Debug)]
@@ -36,7 +36,8 @@ impl FlushFailures {
         let failures = newest.as_ref().map_or(0, |newest| newest.failures);
         let pause = FIRST_FLUSH_PAUSE.saturating_mul(1 << failures.min(6)).min(MAX_FLUSH_PAUSE);
         let (at, failures) = (Instant::now(), failures.saturating_add(1));
-        *newest = Some(Newest { error, failures, at, token, not_before: at + pause });
+        // Boxed, because most instances never have one.
+        *newest = Some(Box::new(Newest { error, failures, at, token, not_before: at + pause }));
     }
 
     /// Forgets the failures after a successful flush.
@@ -68,7 +69,7 @@ impl FlushFailures {
         newest.as_ref().map(|newest| newest.error.clone())
     }
 
-    fn newest(&self) -> MutexGuard<'_, Option<Newest>> {
+    fn newest(&self) -> MutexGuard<'_, Option<Box<Newest>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -30,6 +30,13 @@ impl OwnBatches {
         }
     }
 
+    /// Adds later batches.
+    pub(super) fn merge(&mut self, later: Self) {
+        for batch in later.batches {
+            self.add(batch);
+        }
+    }
+
     /// Removes the batches that a reader has requested: they are in its view now, or not stored.
     pub(super) fn remove(&mut self, requested: &[OwnBatch]) {
         self.retain(|batch| requested.iter().all(|other| other.known() != batch.known()));

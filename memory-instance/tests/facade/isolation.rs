@@ -143,7 +143,7 @@ fn resident() -> u64 {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn idle_instance_takes_at_most_one_kilobyte() {
+async fn idle_instance_takes_half_a_kilobyte() {
     const INSTANCES: u64 = 10_000;
     let world = On::Sqlite.world(with(MemoryResource::new("m", 1_000))).await;
     let memory = |n: u64| world.manager.memory("m", &format!("conversation-{n}")).unwrap();
@@ -160,7 +160,8 @@ async fn idle_instance_takes_at_most_one_kilobyte() {
     }
     let each = resident().saturating_sub(before) / INSTANCES;
     println!("an idle instance takes {each} bytes");
-    assert!(each <= 1024, "{each} bytes");
+    // The growth of resident memory has a page here and there of other origin.
+    assert!(each <= 640, "{each} bytes");
 }
 
 async fn template_selects_the_memory(on: On) {

@@ -1,5 +1,7 @@
 //! Windows with options, their calibration, and the messages that they leave out.
 
+use std::sync::Arc;
+
 use memory_core::plan::{ContextError, Usage};
 use memory_core::profile::ProfileName;
 use memory_core::request::RepairKind;
@@ -16,6 +18,7 @@ on_every_backend![
     options_reach_the_request,
     unchanged_prefix_is_reported,
     resource_sets_the_advance,
+    stepped_windows_are_equal_in_every_process,
     count_matches_stored_tokens,
     calibration_shrinks_later_windows,
     calibration_is_stale_after_flush_or_clear,
@@ -60,6 +63,37 @@ async fn unchanged_prefix_is_reported(on: On) {
     talk(&memory, 100).await;
     let window = memory.window(&options(0)).await.unwrap();
     assert!((1..20).contains(&window.unchanged_tokens), "{}", window.unchanged_tokens);
+}
+
+/// With a view and without one, in a process that read every window and in one that starts now.
+async fn stepped_windows_are_equal_in_every_process(on: On) {
+    let world = world(on).await;
+    let memory = world.memory();
+    let other = |view_bytes| {
+        let builder = with(MemoryResource::new("m", 90_000)).with_flush_mode(FlushMode::Manual);
+        let (store, locks) = (Arc::clone(world.manager.store()), world.manager.locks().clone());
+        let manager = builder.with_view_bytes(view_bytes).build(store, locks).unwrap();
+        manager.memory_at(memory.key()).unwrap()
+    };
+    let without_views = other(0);
+    let mut starts = std::collections::BTreeSet::new();
+    for number in 0..40 {
+        talk(&memory, 4).await;
+        if number == 30 {
+            memory.perform_flush().await.unwrap();
+        }
+        for profile in [Profile::openai_chat(), Profile::anthropic()] {
+            let options = WindowOptions::new(2_000).with_profile(profile);
+            let window = memory.window(&options).await.unwrap();
+            starts.insert(window.messages[0].text().into_owned());
+            for reader in [&without_views, &other(1 << 20)] {
+                let same = reader.window(&options).await.unwrap();
+                assert_eq!(same.request().to_string(), window.request().to_string());
+                assert_eq!((same.tokens, same.left_out), (window.tokens, window.left_out));
+            }
+        }
+    }
+    assert!((3..20).contains(&starts.len()), "{starts:?}");
 }
 
 async fn resource_sets_the_advance(on: On) {

@@ -100,7 +100,8 @@ impl Pushes {
         self.broken.load(Ordering::Acquire) >= number
     }
 
-    fn disconnected(&self, number: u64) {
+    /// The connection ended, and its subscriptions with it.
+    pub(crate) fn disconnected(&self, number: u64) {
         self.broken.fetch_max(number, Ordering::AcqRel);
         let mut channels = self.channels();
         if channels.connection == number {

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::connect::Connection;
 use crate::error::{LinkError, LinkErrorKind};
+use crate::push::Pushes;
 
 /// A connection that many requests share, and its replacement.
 ///
@@ -27,6 +28,8 @@ pub(crate) struct SharedConnection {
     state: Mutex<State>,
     /// Whether unanswered requests are being counted; read by every answer.
     silent: AtomicBool,
+    /// The subscriptions, which end with the connection.
+    pushes: Arc<Pushes>,
 }
 
 /// The requests in a row that got no answer.
@@ -81,9 +84,9 @@ impl SharedConnection {
     /// The number of requests in a row without an answer after which the connection is replaced.
     pub(crate) const TIMEOUTS: u32 = 3;
 
-    pub(crate) fn with(connection: Connection, number: u64) -> Self {
+    pub(crate) fn with(connection: Connection, number: u64, pushes: Arc<Pushes>) -> Self {
         let state = State { connection: Some((connection, number)), ..State::default() };
-        Self { state: Mutex::new(state), silent: AtomicBool::new(false) }
+        Self { state: Mutex::new(state), silent: AtomicBool::new(false), pushes }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -218,12 +221,16 @@ impl SharedConnection {
         }
     }
 
-    /// Drops the connection, if it is still this one.
+    /// Drops the connection, if it is still this one. The driver does not report the end of a connection that was
+    /// dropped, so the listeners are notified here.
     pub(crate) fn drop_connection(&self, number: u64) {
         let mut state = self.state();
-        if state.connection.as_ref().is_some_and(|(_, current)| *current == number) {
-            state.connection = None;
+        if state.connection.as_ref().is_none_or(|(_, current)| *current != number) {
+            return;
         }
+        state.connection = None;
+        drop(state);
+        self.pushes.disconnected(number);
     }
 }
 

@@ -19,6 +19,9 @@ const MIN_WATCH_PAUSE: Duration = Duration::from_millis(2);
 /// The pauses grow by half up to this one, so that a write of another process is signaled after 25 ms on average.
 const MAX_WATCH_PAUSE: Duration = Duration::from_millis(50);
 
+/// The pauses after panics grow up to this one.
+const MAX_PANIC_PAUSE: Duration = Duration::from_secs(5);
+
 /// A pause is at least this many times as long as the poll before it. A poll reads the row of each watched memory, and
 /// thousands of them must not occupy the thread.
 const PAUSE_PER_POLL: u32 = 3;
@@ -131,10 +134,14 @@ impl Link {
 
 /// Runs the poller again if it panics, and returns an error to the watches each time. The panic hook reports the panic.
 fn restart_after_panics(registry: &Registry, mut poll: impl FnMut()) {
+    let mut pause = MAX_WATCH_PAUSE;
     while catch_unwind(AssertUnwindSafe(&mut poll)).is_err() {
         let reason = "the watching thread panicked; it was started again";
-        registry.fail(JobError::Refused(StoreErrorKind::Other(reason.into())));
-        registry.wait(MAX_WATCH_PAUSE);
+        let fault = JobError::Refused(StoreErrorKind::Other(reason.into()));
+        // It calls wakers, which are the code of any executor.
+        let _ = catch_unwind(AssertUnwindSafe(|| registry.fail(fault)));
+        registry.wait(pause);
+        pause = (pause * 2).min(MAX_PANIC_PAUSE);
     }
 }
 
