@@ -110,7 +110,7 @@ async fn one_write_is_signaled_once() {
 
 /// Without waiting for the poller, which would see it too.
 #[tokio::test]
-async fn write_of_the_same_store_is_signaled_at_once() {
+async fn own_write_is_signaled_at_once() {
     let Stores { watching, .. } = &stores().await;
     let k = key("k");
     for number in 1..=20 {

@@ -169,7 +169,7 @@ async fn state_that_went_back_replaces_the_view() {
 }
 
 #[tokio::test]
-async fn large_memory_is_read_whole_only_if_it_may_fit() {
+async fn large_memory_stays_cold_until_it_fits() {
     let (world, _) = World::new().await;
     let manager = world.manager(8 << 10);
     let memory = manager.memory("chat", "large").unwrap();
@@ -193,7 +193,7 @@ async fn large_memory_is_read_whole_only_if_it_may_fit() {
 }
 
 #[tokio::test]
-async fn waiting_readers_share_one_view_and_keep_own_batches() {
+async fn waiting_readers_share_one_view() {
     let (world, manager) = World::new().await;
     let reader = manager.memory("chat", "a").unwrap();
     let writer = world.manager(0).memory("chat", "a").unwrap();
