@@ -97,6 +97,15 @@ impl ArchivedRemoval {
         }
     }
 
+    /// Whether the message of this place is the original of one that the removal
+    /// [replaced](FlushReceipt::replaced).
+    #[must_use]
+    pub fn has_original(&self, place: Sequence) -> bool {
+        self.receipt
+            .as_ref()
+            .is_some_and(|receipt| receipt.replaced.iter().any(|one| one.sequence == place))
+    }
+
     /// Whether its retention has not ended at this time.
     #[must_use]
     pub fn is_kept(&self, now: Timestamp) -> bool {

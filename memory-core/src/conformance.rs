@@ -15,8 +15,8 @@
 //! 3. If the store's state can be restored (a file from its copy, a key from its dump), also implement
 //!    [`StoreFixture::fresh_with_rollback`] for the cases in which a server comes back without its newest writes.
 //!    Otherwise these cases are skipped, and the test's output reports it. The same holds for a store without an
-//!    archive, or without erasure, whose fixture says so with [`StoreFixture::keeps_archive`] or
-//!    [`StoreFixture::erases`].
+//!    archive, or without erasure, whose fixture says so with [`StoreFixture::keeps_archive`],
+//!    [`StoreFixture::erases`] or [`StoreFixture::copies`].
 //! 4. Call [`run_all`] in one test; it names the case that failed. For one test per case, run each of [`cases`].
 //!
 //! ```
@@ -208,6 +208,10 @@
 //!     async fn fresh(&self, clock: Clock) -> Arc<dyn MemoryStore> {
 //!         Arc::new(MyStore { memories: Mutex::default(), watchers: LocalWatchers::default(), clock })
 //!     }
+//!
+//!     fn copies(&self) -> bool {
+//!         false
+//!     }
 //! }
 //!
 //! // In a test: #[tokio::test] async fn my_store_conforms()
@@ -219,7 +223,7 @@
 //! # Coverage
 //!
 //! Cases cover the recognition of retries, order, batches, fencing, claims, counters against a recount, replaced
-//! messages, splices, receipts, the archive, erasures, searches, TTLs, cursors and listings, the removal of unused memories, watches, interleaved appends on
+//! messages, splices, receipts, the archive, erasures, copies, searches, TTLs, cursors and listings, the removal of unused memories, watches, interleaved appends on
 //! one task, and rollback. If the store shares a [domain](MemoryStore::lease_domain) with a lease backend, they also
 //! check that it refuses leases that are not live.
 //!
@@ -238,6 +242,7 @@ mod append;
 mod archive;
 mod case;
 mod catch_up;
+mod copy;
 mod erase;
 mod read;
 mod replace;
@@ -292,6 +297,12 @@ pub trait StoreFixture: Debug + Send + Sync {
     fn erases(&self) -> bool {
         true
     }
+
+    /// Whether the store implements [`frame`](MemoryStore::frame) and [`write_copy`](MemoryStore::write_copy), besides
+    /// an archive and erasure. Default: it does.
+    fn copies(&self) -> bool {
+        true
+    }
 }
 
 /// Restores the state of a store under its open handle, as after a failover that loses the newest writes, or after a
@@ -316,6 +327,7 @@ pub fn cases() -> impl Iterator<Item = Case> {
         .chain(replaced::ARCHIVE_CASES)
         .chain(erase::CASES)
         .chain(erase::ARCHIVE_CASES)
+        .chain(copy::CASES)
         .chain(search::CASES)
         .chain(search::ARCHIVE_CASES)
         .chain(search::ERASURE_CASES)

@@ -5,8 +5,9 @@ use std::collections::btree_map::Entry;
 
 use serde::{Deserialize, Serialize};
 
+use crate::archive::{ArchivedRemoval, RemovalCause};
 use crate::priority::{Class, Priority};
-use crate::receipt::FlushReceipt;
+use crate::receipt::{FlushReceipt, SequenceSet};
 use crate::stored::{MessageMeta, NewMessage};
 
 /// A number of messages and of their tokens.
@@ -65,15 +66,37 @@ impl Counters {
     #[must_use]
     pub fn recount<'a>(metas: impl IntoIterator<Item = &'a MessageMeta>) -> Self {
         let mut counters = Self::default();
-        for meta in metas {
-            if meta.is_summary() {
-                counters.summaries += 1;
-            } else {
-                counters.appended += 1;
-            }
-            counters.enter(meta.class(), meta.tokens);
-        }
+        metas.into_iter().for_each(|meta| counters.hold(meta));
         counters
+    }
+
+    /// Counts a present message of a memory that begins with it, such as a fork.
+    pub fn hold(&mut self, meta: &MessageMeta) {
+        let count = if meta.is_summary() { &mut self.summaries } else { &mut self.appended };
+        *count = count.saturating_add(1);
+        self.enter(meta.class(), meta.tokens);
+    }
+
+    /// Counts an archived message of a memory that begins with it, as the removal counted it. Summaries and the originals
+    /// of replaced messages do not count.
+    pub fn hold_archived(&mut self, removal: &ArchivedRemoval, meta: &MessageMeta) {
+        let place = meta.sequence;
+        if meta.is_summary() || removal.has_original(place) {
+            return;
+        }
+        let receipt = removal.receipt.as_ref();
+        let is_in = |set: fn(&FlushReceipt) -> &SequenceSet| {
+            receipt.is_some_and(|receipt| set(receipt).contains(place))
+        };
+        let count = match removal.cause {
+            RemovalCause::Clear => &mut self.cleared,
+            _ if is_in(|receipt| &receipt.summarized) => &mut self.summarized,
+            _ if is_in(|receipt| &receipt.evicted) => &mut self.evicted,
+            RemovalCause::Flush if receipt.is_none() => &mut self.evicted,
+            _ => &mut self.withdrawn,
+        };
+        *count = count.saturating_add(1);
+        self.appended = self.appended.saturating_add(1);
     }
 
     /// The tokens of all messages with priority 0, which no flush removes.

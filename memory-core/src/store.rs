@@ -5,6 +5,7 @@ mod append;
 mod catch_up;
 mod clear;
 mod contract;
+mod copy;
 mod cursor;
 mod durability;
 mod erase;
@@ -26,6 +27,10 @@ pub use self::append::{Append, AppendOutcome, Appended};
 pub use self::catch_up::{CaughtUp, KnownBatch, MAX_KNOWN_BATCHES};
 pub use self::clear::Clear;
 pub use self::contract::MemoryStore;
+pub use self::copy::{
+    COPY_LIFETIME, CopiedRemovals, CopyProgress, CopyStep, CopyWrite, ForkOrigin, Frame,
+    WriterRecord,
+};
 pub use self::cursor::{Cursor, Newest};
 pub use self::durability::Durability;
 pub use self::erase::Erase;

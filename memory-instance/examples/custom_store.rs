@@ -451,6 +451,10 @@ mod tests {
             self.0.lock().unwrap().push(folder);
             Arc::new(JournalStore::open(&path, clock).unwrap())
         }
+
+        fn copies(&self) -> bool {
+            false
+        }
     }
 
     #[tokio::test]

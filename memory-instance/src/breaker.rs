@@ -9,10 +9,11 @@ use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::resource::CircuitBreakerSettings;
 use memory_core::store::{
-    Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Counters, Cursor, Durability,
-    Erase, Erased, Erasure, FlushReceipt, Head, KnownBatch, Outline, Page, Read, RemainingCopy,
-    RemoveUnused, RemovedUnused, Replace, Restore, Scrubbed, SearchQuery, SearchResults, Splice,
-    StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+    Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite, Counters,
+    Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, ForkOrigin, Frame, Head, KnownBatch,
+    Outline, Page, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, Restore, Scrubbed,
+    SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch,
+    UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use reliakit_circuit::State;
@@ -334,6 +335,24 @@ impl MemoryStore for CircuitBreaker {
 
     fn remaining_copies(&self) -> &'static [RemainingCopy] {
         self.store.remaining_copies()
+    }
+
+    async fn frame(&self, key: &MemoryKey) -> Result<Frame, StoreError> {
+        self.guard(Call::read(StoreOperation::Read, key), self.store.frame(key)).await
+    }
+
+    async fn write_copy(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        write: &CopyWrite,
+    ) -> Result<CopyProgress, StoreError> {
+        let call = Call::write(StoreOperation::Copy, key);
+        self.guard(call, self.store.write_copy(key, access, write)).await
+    }
+
+    async fn origin(&self, key: &MemoryKey) -> Result<Option<ForkOrigin>, StoreError> {
+        self.guard(Call::read(StoreOperation::Read, key), self.store.origin(key)).await
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

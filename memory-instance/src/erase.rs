@@ -287,7 +287,13 @@ impl Inner {
     ) -> Result<(u64, Generation), MemoryError> {
         let mut messages = 0_u64;
         for _ in 0..ATTEMPTS {
-            let outline = self.outline().await?;
+            let outline = match self.outline().await {
+                Err(error) if error.kind() == &StoreErrorKind::Unfinished => {
+                    self.discard_copy(memory.proof()).await?;
+                    return Ok((messages, Generation::NONE));
+                }
+                outline => outline?,
+            };
             let head = &outline.head;
             let mut listed = UnusedMemory::new(self.key.clone(), head.generation, head.version);
             let newest = outline.metas.last().filter(|newest| newest.sequence == head.last);

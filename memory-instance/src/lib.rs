@@ -6,6 +6,7 @@ mod instance;
 
 mod append;
 mod archive;
+pub mod backup;
 mod clear;
 mod edit;
 mod ensure_system;

@@ -59,6 +59,16 @@ impl fmt::Display for Encoded<'_> {
     }
 }
 
+/// The stored form of a message without its text.
+pub(crate) fn described_text(meta: &MessageMeta) -> String {
+    let (id, created) = (meta.id.uuid().simple(), meta.created_at.as_microsecond());
+    let flags = u8::from(meta.closed) * CLOSED + u8::from(meta.summary) * SUMMARY;
+    let (class, tokens) = (meta.class().to_string(), meta.tokens);
+    let (link, length) = (meta.link.encode().unwrap_or_default(), class.len());
+    let description = format!("{flags} {tokens} {id} {created} {length} {class}{link}");
+    format!("{} {description}", description.len())
+}
+
 /// The stored form without the text, and the text.
 pub(crate) fn described(sequence: Sequence, text: &str) -> Result<(MessageMeta, &str), String> {
     meta(sequence, text).ok_or_else(|| "its description has an unknown form".to_owned())
@@ -189,6 +199,9 @@ pub(crate) fn form(packed: &[u8]) -> Option<u32> {
 
 /// The newest head format that this version reads and writes; the scripts use the same.
 pub(crate) const FORM: u32 = 3;
+
+/// The head format of a copy that is not complete, which nothing but the copy script reads.
+pub(crate) const UNFINISHED: u32 = 255;
 
 /// The oldest head format that this version reads. The scripts raise it to the newest as soon as a memory holds what
 /// this format cannot say.

@@ -49,6 +49,10 @@ impl Answer {
             "O" => StoreErrorKind::WriterForgotten { newest_millis: reply.number()? },
             "C" => StoreErrorKind::Conflict,
             "N" => StoreErrorKind::NotRestorable(archive::refusal(&reply.text()?)?),
+            "X" => StoreErrorKind::Exists,
+            "B" => StoreErrorKind::Invalid(
+                "the copy lacks messages; begin it again under another id".into(),
+            ),
             "S" => Replace::same_id(),
             "T" => Replace::other_link(Sequence::new(reply.number()?)),
             "I" => {

@@ -318,7 +318,7 @@ fn clamped(places: &SequenceSet) -> SequenceSet {
 }
 
 /// A record as `scripts/erase.lua` describes it.
-fn record(text: &str) -> Option<Erasure> {
+pub(crate) fn record(text: &str) -> Option<Erasure> {
     let mut parts = text.splitn(5, ' ');
     parts.next()?;
     parts.next()?;

@@ -4,7 +4,7 @@ use memory_core::MemoryKey;
 use memory_core::store::{Applied, StoreError, StoreErrorKind, StoreOperation};
 use memory_redis_link::{LinkError, LinkErrorKind};
 
-use crate::codec::FORM;
+use crate::codec::{FORM, UNFINISHED};
 
 /// The store error for this link error.
 pub(crate) fn store_error(
@@ -25,6 +25,7 @@ pub(crate) fn store_error(
         LinkErrorKind::ReadOnly | LinkErrorKind::Refused => StoreErrorKind::ReadOnly(detail),
         LinkErrorKind::Full => StoreErrorKind::Full(detail),
         LinkErrorKind::Corrupt => StoreErrorKind::Corrupt(detail),
+        LinkErrorKind::Newer { found: UNFINISHED } => StoreErrorKind::Unfinished,
         LinkErrorKind::Newer { found } => {
             let place = key.map_or_else(String::new, ToString::to_string);
             StoreErrorKind::Newer { place, found: *found, known: FORM }

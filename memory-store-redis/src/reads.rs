@@ -370,6 +370,7 @@ impl RedisStore {
                     Err(error) if matches!(error.kind(), StoreErrorKind::Newer { .. }) => {
                         keys.push(key.clone());
                     }
+                    Err(error) if error.kind() == &StoreErrorKind::Unfinished => {}
                     Err(error) if matches!(error.kind(), StoreErrorKind::Corrupt(_)) => {
                         tracing::warn!(%error, "a key on the server holds no memory");
                     }

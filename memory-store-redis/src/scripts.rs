@@ -40,6 +40,9 @@ const DESCRIBED: &str = include_str!("scripts/described.lua");
 /// The functions of the archive, and the number of erasures that are recorded.
 const ERASURE: &str = concat!("local ERASURES = 64\n", include_str!("scripts/archive.lua"));
 
+/// The packed head of a copy that is not complete: one number, which is the format.
+const UNFINISHED: &str = "local UNFINISHED = '\\145\\204\\255'\n";
+
 /// The newest message, for scripts that handle unused memories.
 const NEWEST: &str = include_str!("scripts/newest.lua");
 
@@ -174,6 +177,13 @@ macro_rules! write_script {
     };
 }
 write_script!(SPLICE, "splice.lua", "return {'A', set[#set], more}\n", ARCHIVE, DESCRIBED);
+write_script!(
+    COPY,
+    "copy.lua",
+    "return {'A', step == 'finish' and 1 or 0, text_of(state.last), text_of(state.removal)}\n",
+    UNFINISHED,
+    ARCHIVE
+);
 write_script!(CLAIM, "claim.lua", "return {'A'}\n");
 write_script!(REMOVE, "remove.lua", "return {'A', head.messages}\n", NEWEST);
 
@@ -185,6 +195,7 @@ script!(REMOVALS, "removals.lua", ARCHIVE);
 script!(ARCHIVED, "archived.lua", ARCHIVE);
 script!(ERASABLE, "erasable.lua", ARCHIVE);
 script!(ERASURES, "erasures.lua", ERASURE);
+script!(FRAME, "frame.lua", ERASURE);
 script!(RECEIPTS, "receipts.lua");
 script!(UNUSED, "unused.lua", NEWEST);
 script!(WATCH, "watch.lua");
@@ -199,7 +210,7 @@ mod tests {
     /// commit.
     #[test]
     fn scripts_keep_their_hashes() {
-        let scripts: [(&str, &LazyLock<Script>); 20] = [
+        let scripts: [(&str, &LazyLock<Script>); 22] = [
             ("append", &APPEND),
             ("append_if", &APPEND_IF),
             ("replace", &REPLACE),
@@ -220,10 +231,19 @@ mod tests {
             ("erase", &ERASE),
             ("erasable", &ERASABLE),
             ("erasures", &ERASURES),
+            ("copy", &COPY),
+            ("frame", &FRAME),
         ];
         let hashes: String =
             scripts.map(|(name, script)| format!("{} {name}\n", script.hash())).concat();
         assert_eq!(hashes, include_str!("scripts/hashes.txt"));
+    }
+
+    #[test]
+    fn unfinished_copy_has_its_format() {
+        let packed = [145, 204, 255];
+        assert_eq!(crate::codec::form(&packed), Some(crate::codec::UNFINISHED));
+        assert!(UNFINISHED.contains(&packed.map(|byte| format!("\\{byte}")).concat()));
     }
 
     #[test]

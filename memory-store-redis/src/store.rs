@@ -5,10 +5,10 @@ use async_trait::async_trait;
 use memory_core::health::{ServerHealth, ServerWarning};
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Counters, Cursor, Durability,
-    Erase, Erased, Erasure, FlushReceipt, Head, KnownBatch, Outline, Page, Read, RemainingCopy,
-    RemoveUnused, RemovedUnused, Replace, Restore, Scrubbed, Splice, StoreError, StoreOperation,
-    StoreWatch, UnusedPage, UnusedQuery,
+    Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite, Counters,
+    Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, ForkOrigin, Frame, Head, KnownBatch,
+    Outline, Page, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, Restore, Scrubbed,
+    Splice, StoreError, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_redis_link::{Acknowledge, LinkErrorKind, RedisConfig, RedisLink};
@@ -179,6 +179,23 @@ impl MemoryStore for RedisStore {
     fn remaining_copies(&self) -> &'static [RemainingCopy] {
         use RemainingCopy::{AppendOnlyFile, Backups, Replicas, Snapshot};
         &[AppendOnlyFile, Snapshot, Replicas, Backups]
+    }
+
+    async fn frame(&self, key: &MemoryKey) -> Result<Frame, StoreError> {
+        self.whole_frame(key).await
+    }
+
+    async fn write_copy(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        write: &CopyWrite,
+    ) -> Result<CopyProgress, StoreError> {
+        self.copy_step(key, access, write).await
+    }
+
+    async fn origin(&self, key: &MemoryKey) -> Result<Option<ForkOrigin>, StoreError> {
+        self.fork_origin(key).await
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

@@ -39,6 +39,9 @@ impl RedisStore {
                 match found {
                     Ok(found) => page.memories.extend(found),
                     Err(error) => match error.kind() {
+                        StoreErrorKind::Unfinished => {
+                            page.memories.extend(self.unused_copy(&error, query).await?);
+                        }
                         // A head of another version, or no memory: it must not be removed unseen.
                         StoreErrorKind::Newer { .. } | StoreErrorKind::Corrupt(_) => {
                             tracing::warn!(%error, "passed over a memory");
@@ -52,6 +55,21 @@ impl RedisStore {
             self.found.keep(&query.prefix, next, Found { names: rest, is_cut });
         }
         Ok(page)
+    }
+
+    /// The unfinished copy whose head could not be read, if it is selected.
+    async fn unused_copy(
+        &self,
+        error: &StoreError,
+        query: &UnusedQuery,
+    ) -> Result<Option<UnusedMemory>, StoreError> {
+        let Some(key) = error.key() else { return Ok(None) };
+        let listed = self.listed_copy(key).await;
+        let listed = listed.map_err(|fault| store_error(OPERATION, Some(key), fault))?;
+        let is_selected = |(listed, now): &(UnusedMemory, u64)| {
+            query.matches(listed, listed.generation.number(), *now)
+        };
+        Ok(listed.filter(is_selected).map(|(listed, _)| listed))
     }
 
     async fn look_at_unused(
@@ -87,6 +105,11 @@ impl RedisStore {
     ) -> Result<RemovedUnused, StoreError> {
         const REMOVING: StoreOperation = StoreOperation::Remove;
         let failed = |fault| store_error(REMOVING, Some(key), fault);
+        if remove.version == 0 {
+            // Only a copy that is not complete has no writes.
+            self.remove_copy(key, remove.access, remove.generation).await?;
+            return Ok(RemovedUnused::complete(0));
+        }
         let flush_lease = self.link().keys().lease(&key.flush_lease_name());
         let mut call = self.call(&REMOVE, key, &[flush_lease]);
         let RemoveUnused { generation, version, newest, access, flusher, .. } = remove;

@@ -12,6 +12,7 @@ mod writer;
 
 mod codec;
 mod error;
+mod frame;
 mod open;
 mod real_time;
 mod schema;

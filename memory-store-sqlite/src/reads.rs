@@ -23,7 +23,12 @@ pub(crate) fn live(db: &FileSnapshot<'_>, key: &MemoryKey) -> Result<Option<Head
         .query_row([key.as_str()], HeadRow::from_row)
         .optional();
     match row {
-        Ok(row) => Ok(row.filter(|row| row.is_alive(db.now))),
+        Ok(row) => match row.filter(|row| row.is_alive(db.now)) {
+            Some(row) if row.unfinished.is_some() => {
+                Err(JobError::Refused(StoreErrorKind::Unfinished))
+            }
+            row => Ok(row),
+        },
         Err(error @ rusqlite::Error::SqliteFailure(..)) => Err(error.into()),
         Err(error) => Err(JobError::Refused(bad_head(&error))),
     }

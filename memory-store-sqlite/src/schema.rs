@@ -42,6 +42,13 @@ const STEPS: &[Step] = &[
             "swept", "word", "writer",
         ],
     },
+    Step {
+        change: Change::Sql(VERSION_7),
+        tables: &[
+            "archive", "erasure", "indexed", "memory", "message", "origin", "receipt", "removal",
+            "stale", "swept", "word", "writer",
+        ],
+    },
 ];
 
 /// The migration of a file from the previous version to the next.
@@ -192,6 +199,16 @@ const VERSION_6: &str = "
 CREATE VIRTUAL TABLE word USING fts5(text, content='', contentless_delete=1, tokenize='ascii');
 CREATE TABLE indexed (memory INTEGER PRIMARY KEY, last INTEGER NOT NULL) STRICT;
 CREATE TABLE stale (place INTEGER PRIMARY KEY) STRICT;
+";
+
+/// `origin` has the id of the copy that made a memory, and the memory that it was forked from, if it was. Of a copy that
+/// is not complete, `memory.writers` has the id, and `removal.messages` is negative for a removal that is not.
+const VERSION_7: &str = "
+CREATE TABLE origin (
+    memory INTEGER PRIMARY KEY,
+    copy   BLOB    NOT NULL,
+    body   TEXT
+) STRICT;
 ";
 
 const LEASES: &str = "memory_leases";

@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Counters, Cursor, Durability,
-    Erase, Erased, Erasure, ExpiredMemories, FlushReceipt, Head, KnownBatch, NewMessage, Outline,
-    Page, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, Restore, Scrubbed,
-    SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch,
-    UnusedMemory, UnusedPage, UnusedQuery,
+    Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite, Counters,
+    Cursor, Durability, Erase, Erased, Erasure, ExpiredMemories, FlushReceipt, ForkOrigin, Frame,
+    Head, KnownBatch, NewMessage, Outline, Page, Read, RemainingCopy, RemoveUnused, RemovedUnused,
+    Replace, Restore, Scrubbed, SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind,
+    StoreOperation, StoreWatch, UnusedMemory, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_sqlite_file::{PausedRuntime, WorkerThreads, answer, sqlite_domain};
@@ -343,10 +343,7 @@ impl MemoryStore for SqliteStore {
     }
 
     async fn erasures(&self, key: &MemoryKey) -> Result<Vec<Erasure>, StoreError> {
-        let name = key.clone();
-        let done =
-            self.readers.run(StoreOperation::Read, move |db| reads::erasures(db, &name)).await;
-        done.map_err(|error| error.at(key))
+        self.kept_erasures(key).await
     }
 
     /// Rewrites the file (`VACUUM`) and truncates its log. Other writers wait meanwhile, up to their timeouts, about a
@@ -374,6 +371,23 @@ impl MemoryStore for SqliteStore {
     /// A scrub reaches the first two.
     fn remaining_copies(&self) -> &'static [RemainingCopy] {
         &[RemainingCopy::WriteAheadLog, RemainingCopy::FreeSpace, RemainingCopy::Backups]
+    }
+
+    async fn frame(&self, key: &MemoryKey) -> Result<Frame, StoreError> {
+        self.whole_frame(key).await
+    }
+
+    async fn write_copy(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        write: &CopyWrite,
+    ) -> Result<CopyProgress, StoreError> {
+        self.copy_step(key, access, write).await
+    }
+
+    async fn origin(&self, key: &MemoryKey) -> Result<Option<ForkOrigin>, StoreError> {
+        self.fork_origin(key).await
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

@@ -27,6 +27,7 @@ pub(super) enum Needs {
     Archive,
     Erasure,
     ErasureAndArchive,
+    Copies,
 }
 
 impl Debug for Case {
@@ -48,7 +49,12 @@ impl Case {
                 return skip("erasure");
             }
             Needs::ErasureAndArchive if !fixture.keeps_archive() => return skip("archive"),
-            Needs::Nothing | Needs::Archive | Needs::Erasure | Needs::ErasureAndArchive => None,
+            Needs::Copies if !fixture.copies() => return skip("copies"),
+            Needs::Nothing
+            | Needs::Archive
+            | Needs::Erasure
+            | Needs::ErasureAndArchive
+            | Needs::Copies => None,
             Needs::Rollback => match fixture.fresh_with_rollback(clock.clone()).await {
                 Some(both) => Some(both),
                 None => return skip("rollback"),

@@ -42,6 +42,11 @@ impl Subject {
         self.store.unused(&query).await.unwrap()
     }
 
+    /// The memories whose TTL has expired.
+    pub(super) async fn unused_now(&self) -> Vec<UnusedMemory> {
+        self.unused(query()).await.memories
+    }
+
     /// The memories that were not written for a day.
     pub(super) async fn old(&self) -> Vec<UnusedMemory> {
         self.unused(UnusedQuery { unwritten_for: Some(DAY), ..query() }).await.memories

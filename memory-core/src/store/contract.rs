@@ -6,59 +6,23 @@ use std::num::NonZeroUsize;
 use async_trait::async_trait;
 
 use super::{
-    Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Counters, Cursor, Durability,
-    Erase, Erased, Erasure, FlushReceipt, Head, KnownBatch, Outline, Page, Read, RemainingCopy,
-    RemoveUnused, RemovedUnused, Replace, Restore, RestoreRefusal, Scrubbed, SearchQuery,
-    SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage,
-    UnusedQuery,
+    Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite, Counters,
+    Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, ForkOrigin, Frame, Head, KnownBatch,
+    Outline, Page, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, Restore,
+    RestoreRefusal, Scrubbed, SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind,
+    StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
 #[cfg(doc)]
 use super::{
-    FLUSH_HELD, Generation, KEPT_ERASURES, KEPT_RECEIPTS, LocalWatchers, MAX_SEARCH_HITS,
-    MemoryState, SearchCoverage, SummaryRecord, WriteId, WriterId,
+    COPY_LIFETIME, CopyStep, FLUSH_HELD, Generation, KEPT_ERASURES, KEPT_RECEIPTS, LocalWatchers,
+    MAX_SEARCH_HITS, MemoryState, SearchCoverage, SummaryRecord, WriteId, WriterId,
 };
 use crate::health::ServerHealth;
 use crate::key::MemoryKey;
 use crate::lease::{LeaseDomain, LeaseProof};
 use crate::stored::{Sequence, StoredMessage};
 
-/// Stores memories: their messages, counters, receipts, and the fencing tokens that reject stale writers.
-///
-/// A memory that was never written, or whose TTL has run out, reads as empty and is not an error.
-///
-/// **Writes** ([`append`](Self::append), [`replace`](Self::replace), [`splice`](Self::splice),
-/// [`clear`](Self::clear)) are atomic. The [`Access`] is an argument beside the request, so that the same request can
-/// be sent again under another lease. Writes take these steps in this order within their one atomic step:
-/// 1. A retry is recognized by its id and answered without being applied again. A write by a writer whose record was
-///    pruned ([`WriterId`]) is refused with [`StoreErrorKind::WriterForgotten`].
-/// 2. A write with a lease ([`Access::lease`]) whose token is lower than the newest that the memory has seen is
-///    refused with [`StoreErrorKind::Fenced`]. Otherwise the newest token is raised to the lease's. A store that
-///    shares the lease's [domain](Self::lease_domain) also refuses the write if the lease is no longer live or
-///    belongs to another owner. The lease is named [`MemoryKey::lease_name`].
-/// 3. A write without a lease is refused with [`StoreErrorKind::Locked`] by a store that shares the domain, while
-///    another owner holds a live lease on the memory. Other stores cannot check this: their callers must take the
-///    lease first.
-/// 4. Messages, counters, version and TTL change together, or not at all.
-///
-/// A refused write changes nothing.
-///
-/// **A store may roll back** to an earlier state: a failover loses the newest writes, or an operator restores a
-/// snapshot. The store then reuses the numbers that were lost, so a generation and a sequence number do not identify
-/// the message that a reader or a planner saw. The id of the message does: a [`Cursor`] carries it, and
-/// [`read`](Self::read), [`catch_up`](Self::catch_up), [`read_before`](Self::read_before), [`fetch`](Self::fetch) and [`splice`](Self::splice)
-/// compare it. This needs ids that no two requests share. A batch that is sent again because its answer was lost should carry [new
-/// ids](Append::with_new_ids), because it could otherwise get its old place again behind other messages than before.
-/// Retries are recognized by their [`WriteId`], not by these ids.
-///
-/// **Every call ends in bounded time**: a store over a network times out with [`StoreErrorKind::Unavailable`].
-/// Callers add their own timeout to writes, but not to reads.
-///
-/// # Custom stores
-///
-/// [`MemoryState`] implements these rules as plain functions on one memory, for stores that can hold a memory in
-/// their process. `memory_core::conformance` (feature `conformance`) is the test suite that every store must pass.
-/// `memory-core/tests/file_store` in the repository is a complete store on a plain file and a template for custom
-/// stores.
+#[doc = include_str!("contract/store.md")]
 #[async_trait]
 pub trait MemoryStore: Debug + Send + Sync + 'static {
     /// Adds a batch of messages at the end.
@@ -218,25 +182,7 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
         Ok(Vec::new())
     }
 
-    /// Searches the texts of present and archived messages for words ([`SearchQuery`]).
-    ///
-    /// # Correctness
-    /// One snapshot that has every message acknowledged before the call. A search looks from the newest place to the
-    /// oldest, at a bounded number of messages. If that is not all, the result names the place from which on it
-    /// looked ([`SearchCoverage::Partial`]), and a query before this place continues. Hits are ranked among the
-    /// messages that were looked at, by the message alone, so all stores return the same hits. Messages that cannot be
-    /// decoded, and removals whose retention has ended, are left out.
-    ///
-    /// The default method reads up to 10,000 messages or 8 MiB of text with [`read_before`](Self::read_before) and
-    /// [`archived`](Self::archived).
-    ///
-    /// # Errors
-    /// [`StoreErrorKind::Invalid`] for a query without words, one with too many, or a limit over [`MAX_SEARCH_HITS`].
-    /// [`StoreErrorKind::Conflict`] from the default method, if the memory was changed during each of several attempts.
-    /// Otherwise [`StoreError`].
-    ///
-    /// # Cancel safety
-    /// A search changes no message. An index may have been brought up to date in part.
+    #[doc = include_str!("contract/search.md")]
     async fn search(
         &self,
         key: &MemoryKey,
@@ -258,26 +204,7 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Erases the messages at some places: each message that has or had one of these places, present or archived,
-    /// including a summary.
-    ///
-    /// # Correctness
-    /// One atomic step, after which no read returns an erased text. Erased messages are counted as withdrawn, also
-    /// those that were counted as summarized, evicted or cleared; an erased summary is counted nowhere. Removals that
-    /// lose a message can no longer be undone. Receipts that name an erased place lose the reason of a
-    /// [fallback](SummaryRecord::fallback), which may quote a message. The generation changes, and the mark of the
-    /// last flush is removed. The TTL is not renewed. The most recent [`KEPT_ERASURES`] are recorded, also after a
-    /// clear. A retry is recognized by its [`WriteId`] and answered with its record, or an empty one if that is lost.
-    ///
-    /// A call without its result remains, and a result without its call; a rendered window is repaired.
-    ///
-    /// # Errors
-    /// [`StoreErrorKind::Invalid`] for a request that [`Erase::check`] refuses, and by the default method.
-    /// [`StoreErrorKind::Conflict`] if the memory was changed during each of many attempts. Otherwise as
-    /// [`append`](Self::append).
-    ///
-    /// # Cancel safety
-    /// As [`append`](Self::append).
+    #[doc = include_str!("contract/erase.md")]
     async fn erase(
         &self,
         key: &MemoryKey,
@@ -319,6 +246,46 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
     /// Where copies of removed messages may remain, out of the store's reach. Default: nowhere.
     fn remaining_copies(&self) -> &'static [RemainingCopy] {
         &[]
+    }
+
+    /// Everything of a memory except its messages and its archive.
+    ///
+    /// # Correctness
+    /// One snapshot. Its messages up to [`Frame::last`] and its archive are those that reads return as long as the
+    /// generation does not change, except removals whose retention ends meanwhile.
+    ///
+    /// # Errors
+    /// [`StoreError`]. The default method returns [`StoreErrorKind::Invalid`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    async fn frame(&self, key: &MemoryKey) -> Result<Frame, StoreError> {
+        let kind = StoreErrorKind::Invalid("this store does not implement copies".into());
+        Err(StoreError::new(StoreOperation::Read, kind).not_applied().at(key))
+    }
+
+    #[doc = include_str!("contract/write_copy.md")]
+    async fn write_copy(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        write: &CopyWrite,
+    ) -> Result<CopyProgress, StoreError> {
+        let _ = (access, write);
+        let kind = StoreErrorKind::Invalid("this store does not implement copies".into());
+        Err(StoreError::new(StoreOperation::Copy, kind).not_applied().at(key))
+    }
+
+    /// The memory that this one was forked from, if it is a fork. The default method returns nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    async fn origin(&self, key: &MemoryKey) -> Result<Option<ForkOrigin>, StoreError> {
+        let _ = key;
+        Ok(None)
     }
 
     /// Raises the newest fencing token that the memory has seen to the token of this lease. A holder calls this
@@ -485,22 +452,7 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
     /// Reads have no effect.
     async fn unused(&self, query: &UnusedQuery) -> Result<UnusedPage, StoreError>;
 
-    /// Removes a memory that [`unused`](Self::unused) listed, or a part of it: its messages, receipts and writer
-    /// records. It then reads like a memory that was never written.
-    ///
-    /// # Correctness
-    /// The first part ends the memory in one atomic step, as if its TTL had expired. Further parts only free storage,
-    /// so that no step takes long. A memory that was written since it was listed is left unchanged: generation,
-    /// version and newest message are compared, because a store that rolled back reuses numbers. Fencing tokens are
-    /// kept where safety needs them (see [`LeaseDomain`]), and later generations differ from all earlier ones. If
-    /// nothing is left to remove, the call has no effect.
-    ///
-    /// # Errors
-    /// [`StoreErrorKind::Conflict`] if the memory was written since; [`StoreErrorKind::Locked`] if the store shares
-    /// the domain and a writer or flusher holds a live lease on the memory; [`StoreErrorKind::Fenced`].
-    ///
-    /// # Cancel safety
-    /// Dropping the future leaves the part either removed or unchanged. The rest of the memory is listed as expired.
+    #[doc = include_str!("contract/remove.md")]
     async fn remove(
         &self,
         key: &MemoryKey,

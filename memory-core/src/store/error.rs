@@ -61,6 +61,15 @@ pub enum StoreErrorKind {
     /// A removal cannot be undone.
     #[error("this removal cannot be undone: {0}")]
     NotRestorable(RestoreRefusal),
+    /// The memory is a copy, such as a fork or a restored backup, that is not complete. It can be neither read nor
+    /// written.
+    #[error(
+        "a copy, fork or restore of this memory is unfinished; run it again to complete it, or delete the memory; it is removed an hour after its last part"
+    )]
+    Unfinished,
+    /// A copy would replace a memory.
+    #[error("this key already has a memory; choose another key, or delete that memory first")]
+    Exists,
     /// The store did not answer in time, or the connection broke.
     #[error("the store did not answer: {0}")]
     Unavailable(String),
@@ -128,6 +137,8 @@ impl StoreErrorKind {
             | Self::Fenced { .. }
             | Self::WriterForgotten { .. }
             | Self::Conflict
+            | Self::Unfinished
+            | Self::Exists
             | Self::NotRestorable(_)
             | Self::CircuitOpen { .. } => self,
         }

@@ -10,11 +10,11 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{
-    Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Cursor, Durability, Erase, Erased,
-    Erasure, Head, KnownBatch, LocalWatchers, MemoryState, MemoryStore, Outline, Page, Read,
-    RemainingCopy, RemoveUnused, RemovedUnused, Replace, Restore, Scrubbed, SearchQuery,
-    SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage,
-    UnusedQuery,
+    Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite, Cursor,
+    Durability, Erase, Erased, Erasure, ForkOrigin, Frame, Head, KnownBatch, LocalWatchers,
+    MemoryState, MemoryStore, Outline, Page, Read, RemainingCopy, RemoveUnused, RemovedUnused,
+    Replace, Restore, Scrubbed, SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind,
+    StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
 use crate::clock::Clock;
 use crate::counters::Counters;
@@ -68,11 +68,15 @@ impl InMemoryStore {
         &self,
         key: &MemoryKey,
         read: impl FnOnce(&MemoryState, Timestamp) -> T,
-    ) -> T {
+    ) -> Result<T, StoreError> {
         let now = self.clock.now();
         match self.lock().get(key) {
-            Some(memory) => read(memory, now),
-            None => read(&MemoryState::default(), now),
+            Some(memory) if memory.is_unfinished(now) => {
+                let kind = StoreErrorKind::Unfinished;
+                Err(StoreError::new(StoreOperation::Read, kind).not_applied().at(key))
+            }
+            Some(memory) => Ok(read(memory, now)),
+            None => Ok(read(&MemoryState::default(), now)),
         }
     }
 
@@ -166,7 +170,7 @@ impl MemoryStore for InMemoryStore {
         before: Option<u64>,
         limit: NonZeroUsize,
     ) -> Result<Vec<ArchivedRemoval>, StoreError> {
-        Ok(self.read_memory(key, |memory, now| memory.removals(before, limit, now)))
+        self.read_memory(key, |memory, now| memory.removals(before, limit, now))
     }
 
     async fn archived(
@@ -176,7 +180,7 @@ impl MemoryStore for InMemoryStore {
         after: Sequence,
         limit: NonZeroUsize,
     ) -> Result<Vec<StoredMessage>, StoreError> {
-        Ok(self.read_memory(key, |memory, now| memory.archived(removal, after, limit, now)))
+        self.read_memory(key, |memory, now| memory.archived(removal, after, limit, now))
     }
 
     async fn search(
@@ -184,7 +188,7 @@ impl MemoryStore for InMemoryStore {
         key: &MemoryKey,
         query: &SearchQuery,
     ) -> Result<SearchResults, StoreError> {
-        self.read_memory(key, |memory, now| memory.search(query, now))
+        self.read_memory(key, |memory, now| memory.search(query, now))?
             .map_err(|kind| StoreError::new(StoreOperation::Search, kind).not_applied().at(key))
     }
 
@@ -204,7 +208,7 @@ impl MemoryStore for InMemoryStore {
     }
 
     async fn erasures(&self, key: &MemoryKey) -> Result<Vec<Erasure>, StoreError> {
-        Ok(self.read_memory(key, MemoryState::erasures))
+        self.read_memory(key, MemoryState::erasures)
     }
 
     async fn scrub(&self) -> Result<Scrubbed, StoreError> {
@@ -215,16 +219,35 @@ impl MemoryStore for InMemoryStore {
         &[]
     }
 
+    async fn frame(&self, key: &MemoryKey) -> Result<Frame, StoreError> {
+        self.read_memory(key, MemoryState::frame)
+    }
+
+    async fn write_copy(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        write: &CopyWrite,
+    ) -> Result<CopyProgress, StoreError> {
+        self.write_memory(StoreOperation::Copy, key, |memory, now| {
+            memory.write_copy(access, write, now)
+        })
+    }
+
+    async fn origin(&self, key: &MemoryKey) -> Result<Option<ForkOrigin>, StoreError> {
+        self.read_memory(key, MemoryState::origin)
+    }
+
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {
         self.write_memory(StoreOperation::Claim, key, |memory, now| memory.claim(lease, now))
     }
 
     async fn head(&self, key: &MemoryKey) -> Result<Head, StoreError> {
-        Ok(self.read_memory(key, MemoryState::head))
+        self.read_memory(key, MemoryState::head)
     }
 
     async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
-        Ok(self.read_memory(key, |memory, now| memory.read(read, now)))
+        self.read_memory(key, |memory, now| memory.read(read, now))
     }
 
     async fn catch_up(
@@ -233,7 +256,7 @@ impl MemoryStore for InMemoryStore {
         after: Cursor,
         known: &[KnownBatch],
     ) -> Result<CaughtUp, StoreError> {
-        Ok(self.read_memory(key, |memory, now| memory.catch_up(after, known, now)))
+        self.read_memory(key, |memory, now| memory.catch_up(after, known, now))
     }
 
     async fn read_before(
@@ -242,11 +265,11 @@ impl MemoryStore for InMemoryStore {
         before: Option<Cursor>,
         limit: NonZeroUsize,
     ) -> Result<Page, StoreError> {
-        Ok(self.read_memory(key, |memory, now| memory.read_before(before, limit, now)))
+        self.read_memory(key, |memory, now| memory.read_before(before, limit, now))
     }
 
     async fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
-        Ok(self.read_memory(key, MemoryState::outline))
+        self.read_memory(key, MemoryState::outline)
     }
 
     async fn fetch(
@@ -255,12 +278,12 @@ impl MemoryStore for InMemoryStore {
         snapshot: Cursor,
         places: &[Sequence],
     ) -> Result<Vec<StoredMessage>, StoreError> {
-        self.read_memory(key, |memory, now| memory.fetch(snapshot, places, now))
+        self.read_memory(key, |memory, now| memory.fetch(snapshot, places, now))?
             .map_err(|kind| StoreError::new(StoreOperation::Read, kind).not_applied().at(key))
     }
 
     async fn receipts(&self, key: &MemoryKey) -> Result<Vec<FlushReceipt>, StoreError> {
-        Ok(self.read_memory(key, MemoryState::receipts))
+        self.read_memory(key, MemoryState::receipts)
     }
 
     async fn keys(

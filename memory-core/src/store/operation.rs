@@ -22,6 +22,8 @@ pub enum StoreOperation {
     Erase,
     /// Overwriting the remains of removed messages in the store's files.
     Scrub,
+    /// Writing a copy, a fork or a restored backup.
+    Copy,
     /// Raising the newest fencing token.
     Claim,
     /// Removing an unused memory.
@@ -55,6 +57,7 @@ impl StoreOperation {
             Self::Restore => "undo a removal of",
             Self::Erase => "erase messages of",
             Self::Scrub => "scrub",
+            Self::Copy => "copy to",
             Self::Claim => "claim",
             Self::Remove => "remove",
             Self::Read => "read from",

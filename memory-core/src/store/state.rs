@@ -1,6 +1,7 @@
 //! The store contract as data: one memory, and each operation on it as a plain function.
 
 mod archive;
+mod copy;
 mod erase;
 mod read;
 mod search;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use self::archive::{Archive, Removal};
+use self::copy::{Copied, Unfinished};
 use super::{
     Access, Append, AppendOutcome, Appended, Clear, Cursor, Generation, Head, RemovalCause,
     RemoveUnused, RemovedUnused, Replace, Splice, StoreErrorKind, Version,
@@ -76,6 +78,10 @@ pub struct MemoryState {
     receipts: VecDeque<FlushReceipt>,
     erasures: VecDeque<Erasure>,
     archive: Archive,
+    /// The copy that made this memory.
+    copied: Option<Copied>,
+    /// A copy to this key that is not complete; then there is no memory.
+    unfinished: Option<Unfinished>,
 }
 
 /// How many old writers are pruned with one append.
@@ -212,6 +218,13 @@ impl MemoryState {
     /// # Errors
     /// [`StoreErrorKind::Conflict`], [`StoreErrorKind::Fenced`].
     pub fn remove(&mut self, remove: RemoveUnused) -> Result<RemovedUnused, StoreErrorKind> {
+        if let Some(copy) = self.unfinished.take() {
+            if copy.generation == remove.generation {
+                return Ok(RemovedUnused::default());
+            }
+            self.unfinished = Some(copy);
+            return Err(StoreErrorKind::Conflict);
+        }
         let head = &mut self.head;
         if head.version == 0 {
             return Ok(RemovedUnused::default());
@@ -291,6 +304,9 @@ impl MemoryState {
         now: Timestamp,
         write: impl FnOnce(&mut Self) -> Result<T, StoreErrorKind>,
     ) -> Result<T, StoreErrorKind> {
+        if self.is_unfinished(now) {
+            return Err(StoreErrorKind::Unfinished);
+        }
         if self.is_alive(now) && self.head.generation != Generation::NONE {
             return write(self);
         }

@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Counters, Cursor, Durability,
-    Erase, Erased, Erasure, FlushReceipt, Head, KnownBatch, Outline, Page, Read, RemainingCopy,
-    RemoveUnused, RemovedUnused, Replace, Restore, Scrubbed, SearchQuery, SearchResults, Splice,
-    StoreError, StoreWatch, UnusedPage, UnusedQuery,
+    Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite, Counters,
+    Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, ForkOrigin, Frame, Head, KnownBatch,
+    Outline, Page, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, Restore, Scrubbed,
+    SearchQuery, SearchResults, Splice, StoreError, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
@@ -24,8 +24,11 @@ pub enum Method {
     Clear,
     Restore,
     Erase,
+    Copy,
     Claim,
     Head,
+    Frame,
+    Origin,
     Read,
     CatchUp,
     ReadBefore,
@@ -49,8 +52,8 @@ impl Method {
     /// Whether it changes a memory.
     #[must_use]
     pub fn is_write(self) -> bool {
-        use Method::{Append, Claim, Clear, Erase, Remove, Replace, Restore, Splice};
-        matches!(self, Append | Replace | Splice | Clear | Restore | Erase | Claim | Remove)
+        use Method::{Append, Claim, Clear, Copy, Erase, Remove, Replace, Restore, Splice};
+        matches!(self, Append | Replace | Splice | Clear | Restore | Erase | Copy | Claim | Remove)
     }
 }
 
@@ -183,6 +186,23 @@ impl<H: Hook> MemoryStore for Intercept<H> {
 
     fn remaining_copies(&self) -> &'static [RemainingCopy] {
         self.store.remaining_copies()
+    }
+
+    async fn frame(&self, key: &MemoryKey) -> Result<Frame, StoreError> {
+        self.hook.around(Method::Frame, self.store.frame(key)).await
+    }
+
+    async fn write_copy(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        write: &CopyWrite,
+    ) -> Result<CopyProgress, StoreError> {
+        self.hook.around(Method::Copy, self.store.write_copy(key, access, write)).await
+    }
+
+    async fn origin(&self, key: &MemoryKey) -> Result<Option<ForkOrigin>, StoreError> {
+        self.hook.around(Method::Origin, self.store.origin(key)).await
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

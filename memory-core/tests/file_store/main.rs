@@ -44,6 +44,10 @@ impl StoreFixture for Files {
         self.0.lock().unwrap().push(folder);
         Some((Arc::clone(&store) as _, Arc::new(Copied { store, path })))
     }
+
+    fn copies(&self) -> bool {
+        false
+    }
 }
 
 /// Restores the file from a copy.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use memory_core::resource::Tokenizer;
+use memory_core::store::StoreErrorKind;
 use memory_core::{MemoryKey, MemoryResource};
 use memory_instance::{
     FlushMode, KeyContext, KeyTemplate, MemoryInstance, MemoryManager, TemplateError, check_url,
@@ -232,7 +233,7 @@ impl Memories {
             error => error.into(),
         })?;
         let memory = self.manager.memory(&self.resource.id, &key)?;
-        if memory.counters().await?.appended > 0 {
+        if is_there(&memory).await? {
             return Ok(memory);
         }
         if let Some(memory) = self.at_storage_key(&key).await? {
@@ -251,7 +252,7 @@ impl Memories {
                 "{none}; resource `{}` has one: leave --resource out, or give that resource's file",
                 only.memory_id()
             ),
-            [only] => self.with_defaults(only),
+            [only] => self.with_defaults(&self.manager, only),
             [first, ..] => anyhow::bail!(
                 "{none}; {} resources have one: give the storage key, such as --key {first}",
                 others.len()
@@ -266,10 +267,26 @@ impl Memories {
         let memory = match self.manager.memory_at(&key) {
             Ok(memory) => memory,
             Err(_) if self.resource_given => return Ok(None),
-            Err(_) => self.with_defaults(&key)?,
+            Err(_) => self.with_defaults(&self.manager, &key)?,
         };
-        let there = memory.counters().await?.appended > 0;
-        Ok(there.then_some(memory))
+        Ok(is_there(&memory).await?.then_some(memory))
+    }
+
+    /// The memory to restore or fork one of this key to: with the key that the user gave, else this one.
+    pub(crate) fn other(&self, key: &MemoryKey) -> anyhow::Result<MemoryInstance> {
+        let Some(name) = &self.key else { return self.with_defaults(&self.manager, key) };
+        self.named_like(key, name)
+    }
+
+    /// The memory with this name, as a storage key or in the project and resource of another memory.
+    pub(crate) fn named_like(&self, key: &MemoryKey, name: &str) -> anyhow::Result<MemoryInstance> {
+        let rendered = KeyTemplate::parse(name)?.render(&self.variables)?;
+        let storage_key = rendered.parse::<MemoryKey>().ok().filter(|key| key.parts().is_some());
+        let new = match storage_key {
+            Some(key) => key,
+            None => MemoryKey::new(self.manager.project(), &key.memory_id(), &rendered)?,
+        };
+        self.with_defaults(&self.manager, &new)
     }
 
     /// The memories of this project with this rendered key, whatever their resource.
@@ -286,15 +303,27 @@ impl Memories {
     }
 
     /// A memory of a resource whose file was not given. It uses the defaults, which remove nothing.
-    fn with_defaults(&self, key: &MemoryKey) -> anyhow::Result<MemoryInstance> {
+    pub(crate) fn with_defaults(
+        &self,
+        of: &MemoryManager,
+        key: &MemoryKey,
+    ) -> anyhow::Result<MemoryInstance> {
         let mut resource = built_in_resource();
         resource.id = key.memory_id();
         let manager = MemoryManager::builder()
             .with_project(self.manager.project())
             .with_resource(resource)
             .with_flush_mode(FlushMode::Manual)
-            .build(Arc::clone(self.manager.store()), self.manager.locks().clone())?;
+            .build(Arc::clone(of.store()), of.locks().clone())?;
         Ok(manager.memory_at(key)?)
+    }
+}
+
+/// Whether the memory was ever written. The command reports that a copy is unfinished, or deletes it.
+async fn is_there(memory: &MemoryInstance) -> anyhow::Result<bool> {
+    match memory.counters().await {
+        Err(error) if error.store_kind() == Some(&StoreErrorKind::Unfinished) => Ok(true),
+        counters => Ok(counters?.appended > 0),
     }
 }
 

@@ -17,7 +17,8 @@ use crate::out::Out;
 ///
 /// Summaries that flushes wrote are part of the history: each is a system message at the place of the
 /// messages that it replaced. With --all, the memories of every project and resource follow one another
-/// in the order of `memory keys`.
+/// in the order of `memory keys`. Priorities, summaries as such, receipts and the archive are not part of it: use
+/// `memory backup` or `memory copy` to keep them.
 ///
 /// With --format all messages are converted to one dialect and keep only the fields that the dialect knows.
 /// Calls without an id get one, and their results get the same id. The losses of the conversion are reported
@@ -28,8 +29,9 @@ use crate::out::Out;
 Examples:
   memory export --key airline-00-0 > one.jsonl
   memory export --key airline-00-0 --format anthropic > claude.jsonl
-  memory export --all | gzip > backup.jsonl.gz
-  memory export --all | memory import - --store sqlite://copy.db --key '{{ line.conversation_id }}'")]
+  memory export --all | gzip > history.jsonl.gz
+  memory copy --all --to sqlite://copy.db           whole memories, with priorities and summaries
+  memory backup airline.memory --key airline-00-0   the same in a file, see memory restore")]
 pub(crate) struct Args {
     /// Every memory of the store
     #[arg(long)]

@@ -13,8 +13,10 @@ mod out;
 mod stop;
 
 mod archive;
+mod backup;
 mod clear;
 mod context;
+mod copy;
 mod export;
 mod flush;
 mod health;
@@ -82,6 +84,9 @@ enum Command {
     Flush(flush::Args),
     Lease(lease::Args),
     Archive(archive::Args),
+    Backup(backup::Args),
+    Restore(backup::RestoreArgs),
+    Copy(copy::Args),
     Clear(clear::Args),
     Erase(erase::Args),
     Delete(delete::Args),
@@ -149,6 +154,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             match &command {
                 Command::Import(args) => args.check()?,
                 Command::Clear(args) => args.check()?,
+                Command::Copy(args) => args.check()?,
                 Command::Erase(args) => args.check()?,
                 Command::Delete(args) => args.check()?,
                 Command::Replace(args) => args.check()?,
@@ -162,6 +168,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             let (missing, mode) = match &command {
                 // When an import ends, its flushes must be complete too.
                 Command::Import(_) => (MissingFile::Create, FlushMode::Inline),
+                Command::Restore(_) => (MissingFile::Create, FlushMode::Manual),
                 _ => (MissingFile::Refuse, FlushMode::Manual),
             };
             let stop = stop::requested();
@@ -176,6 +183,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                     Command::Flush(args) => flush::run(&memories, args, &mut out).await,
                     Command::Lease(args) => lease::run(&memories, args, &mut out).await,
                     Command::Archive(args) => archive::run(&memories, args, &mut out).await,
+                    Command::Backup(args) => backup::run(&memories, args, &mut out).await,
+                    Command::Restore(args) => backup::restore(&memories, args, &mut out).await,
+                    Command::Copy(args) => copy::run(&memories, args, &mut out).await,
                     Command::Clear(args) => clear::run(&memories, args, &mut out).await,
                     Command::Erase(args) => erase::run(&memories, args, &mut out).await,
                     Command::Delete(args) => delete::run(&memories, args, &mut out).await,

@@ -14,8 +14,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use futures::FutureExt;
 use memory_core::lease::{FencingToken, LeaseProof};
 use memory_core::store::{
-    Access, Clear, Counters, Erase, Erased, Generation, Head, Page, RemoveUnused, RemovedUnused,
-    Restore, StoreError, StoreErrorKind, StoreOperation, WriteId, WriterId,
+    Access, Clear, CopyProgress, CopyWrite, Counters, Erase, Erased, Generation, Head, Page,
+    RemoveUnused, RemovedUnused, Restore, StoreError, StoreErrorKind, StoreOperation, WriteId,
+    WriterId,
 };
 use memory_core::{InMemoryStore, MemoryKey, MemoryStore};
 use memory_lock::{Clock, InProcessLock, LeaseInfo, LockBackend, LockKey};
@@ -230,6 +231,16 @@ impl Server {
         let erased = now(self.store.erase(&at, self.access(access), erase))?;
         self.wrote(&at, erase.write);
         Ok(erased)
+    }
+
+    pub(crate) fn write_copy(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        write: &CopyWrite,
+    ) -> Result<CopyProgress, StoreError> {
+        self.check_lease(key, access)?;
+        now(self.store.write_copy(&self.place(key), self.access(access), write))
     }
 
     pub(crate) fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

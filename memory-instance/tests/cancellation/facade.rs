@@ -10,6 +10,7 @@ use memory_flush::{
     CompactOptions, FallbackChain, FlushSettings, RuleBasedSummarizer, Summarizer, SummaryRequest,
     Timer, compact, from_fn,
 };
+use memory_instance::backup::{BackupReader, RestoredTtl};
 use memory_instance::{
     Change, ExclusiveError, MemoryError, MemoryInstance, Session, SweepOptions, Usage, Version,
     WatchFrom, WindowOptions,
@@ -24,12 +25,14 @@ use crate::worlds::{CallEnd, Case, HISTORY, TTL, World};
 /// All public async operations of memories; a part after a comma describes a condition.
 pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance, writes of a handle that may only read",
+    "BackupReader::open",
     "MemoryInstance::append",
     "MemoryInstance::append, with a flush that it finds due",
     "MemoryInstance::append_all",
     "MemoryInstance::append_if",
     "MemoryInstance::archived",
     "MemoryInstance::append_all, during a turn of another process",
+    "MemoryInstance::backup",
     "MemoryInstance::break_leases",
     "MemoryInstance::clear",
     "MemoryInstance::delete",
@@ -39,6 +42,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance::calibrate",
     "MemoryInstance::close_call, with a flush that it finds due",
     "MemoryInstance::context",
+    "MemoryInstance::copy_to",
     "MemoryInstance::counters",
     "MemoryInstance::ensure_system",
     "MemoryInstance::ensure_system, of another text",
@@ -62,6 +66,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance::receipts",
     "MemoryInstance::removals",
     "MemoryInstance::replace",
+    "MemoryInstance::restore_backup",
     "MemoryInstance::rewind",
     "MemoryInstance::search",
     "MemoryInstance::rebuild_index",
@@ -270,6 +275,35 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             assert!(withdrawn == 2 || (withdrawn == 0 && done.is_none()), "{what}: {withdrawn}");
             let recorded = memory.erasures().await.unwrap().len();
             assert_eq!(recorded, usize::from(withdrawn == 2), "{what}");
+            done.is_some()
+        }
+        "MemoryInstance::backup" | "BackupReader::open" => {
+            let mut file = Vec::new();
+            if operation == "MemoryInstance::backup" {
+                let done = cut.off(memory.backup(&mut file)).await.map(Result::unwrap);
+                return done.is_some();
+            }
+            memory.backup(&mut file).await.unwrap();
+            cut.off(BackupReader::open(file.as_slice())).await.map(Result::unwrap).is_some()
+        }
+        "MemoryInstance::restore_backup" => {
+            let mut file = Vec::new();
+            memory.backup(&mut file).await.unwrap();
+            let other = another(case);
+            let restore = async || {
+                let backup = BackupReader::open(file.as_slice()).await.unwrap();
+                other.restore_backup(backup, RestoredTtl::Kept).await.unwrap()
+            };
+            let done = cut.off(restore()).await;
+            restore().await;
+            assert_copied(case, &other).await;
+            done.is_some()
+        }
+        "MemoryInstance::copy_to" => {
+            let other = another(case);
+            let done = cut.off(memory.copy_to(&other)).await.map(Result::unwrap);
+            memory.copy_to(&other).await.unwrap();
+            assert_copied(case, &other).await;
             done.is_some()
         }
         "MemoryInstance::erasures" => {
@@ -548,6 +582,20 @@ async fn read(case: &Case<'_>, operation: &str, cut: Cut) -> bool {
         assert_eq!(case.outline().await, before, "{what}");
     }
     ended
+}
+
+/// A memory that was never written.
+fn another(case: &Case<'_>) -> MemoryInstance {
+    let name = uuid::Uuid::from_u128(fastrand::u128(..)).to_string();
+    case.world.manager.memory("m", &name).unwrap()
+}
+
+/// Asserts that a copy is complete, and deletes it.
+async fn assert_copied(case: &Case<'_>, other: &MemoryInstance) {
+    let Case { memory, what, .. } = case;
+    let (copied, messages) = (other.messages().await, memory.messages().await);
+    assert!(copied.unwrap() == messages.unwrap(), "{what}");
+    other.delete().await.unwrap();
 }
 
 /// Every operation that a read-only handle refuses; returns whether each completed.

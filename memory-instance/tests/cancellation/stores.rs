@@ -5,11 +5,11 @@ use std::num::NonZeroUsize;
 use jiff::Timestamp;
 use memory_core::lease::LeaseProof;
 use memory_core::store::{
-    Access, Append, Clear, Cursor, Erase, ExpiredMemories, FlushReceipt, Head, KnownBatch, Read,
-    RemoveUnused, Replace, Restore, Retention, SearchQuery, Splice, StoreErrorKind, UnusedMemory,
-    UnusedQuery, WriteId, WriterId,
+    Access, Append, Clear, CopyStep, CopyWrite, Cursor, Erase, ExpiredMemories, FlushReceipt, Head,
+    KnownBatch, Read, RemoveUnused, Replace, Restore, Retention, SearchQuery, Splice,
+    StoreErrorKind, UnusedMemory, UnusedQuery, WriteId, WriterId,
 };
-use memory_core::{Message, Sequence};
+use memory_core::{MemoryKey, Message, Sequence};
 use memory_lock::LockOptions;
 use memory_lock_testkit::Cut;
 use uuid::Uuid;
@@ -24,8 +24,10 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryStore::erase",
     "MemoryStore::erasures",
     "MemoryStore::fetch",
+    "MemoryStore::frame",
     "MemoryStore::head",
     "MemoryStore::keys",
+    "MemoryStore::origin",
     "MemoryStore::outline",
     "MemoryStore::read",
     "MemoryStore::catch_up",
@@ -42,6 +44,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryStore::splice",
     "MemoryStore::unused",
     "MemoryStore::watch",
+    "MemoryStore::write_copy",
     "StoreWatch::changed",
 ];
 
@@ -137,6 +140,28 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             done.is_some()
         }
         "MemoryStore::erasures" => cut.off(store.erasures(key)).await.map(Result::unwrap).is_some(),
+        "MemoryStore::write_copy" => {
+            let to =
+                MemoryKey::new("copies", "m", &Uuid::from_u128(fastrand::u128(..)).to_string());
+            let (to, copy) = (to.unwrap(), Uuid::from_u128(fastrand::u128(..)));
+            let page = store.read(key, Read::default()).await.unwrap();
+            let frame = Box::new(store.frame(key).await.unwrap());
+            let steps = [
+                CopyStep::Begin,
+                CopyStep::Messages(page.messages),
+                CopyStep::Finish { frame, removals: 0 },
+            ];
+            let mut ended = true;
+            for step in steps {
+                let write = CopyWrite { copy, step };
+                let done = cut.off(store.write_copy(&to, Access::OPEN, &write)).await;
+                ended &= done.map(Result::unwrap).is_some();
+                store.write_copy(&to, Access::OPEN, &write).await.unwrap();
+            }
+            let (copied, outline) = (store.outline(&to).await, store.outline(key).await);
+            assert_eq!(copied.unwrap().metas, outline.unwrap().metas, "{what}");
+            ended
+        }
         "MemoryStore::scrub" => {
             let done = cut.off(store.scrub()).await.map(Result::unwrap).is_some();
             assert_eq!(store.outline(key).await.unwrap().metas.len(), HISTORY + 1, "{what}");
@@ -196,6 +221,14 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
                 "MemoryStore::head" => {
                     let done = cut.off(store.head(key)).await.map(Result::unwrap);
                     done.map(|head| assert_eq!(head, before.head, "{what}")).is_some()
+                }
+                "MemoryStore::frame" => {
+                    let done = cut.off(store.frame(key)).await.map(Result::unwrap);
+                    done.map(|frame| assert_eq!(frame.last, before.head.last, "{what}")).is_some()
+                }
+                "MemoryStore::origin" => {
+                    let done = cut.off(store.origin(key)).await.map(Result::unwrap);
+                    done.map(|origin| assert_eq!(origin, None, "{what}")).is_some()
                 }
                 "MemoryStore::read" => {
                     let done = cut.off(store.read(key, Read::default())).await.map(Result::unwrap);

@@ -38,6 +38,7 @@ macro_rules! on_every_backend {
 
 mod append;
 mod archive;
+mod backup;
 mod bad_input;
 mod breaker;
 mod cancel;

@@ -27,7 +27,13 @@ pub(crate) struct HeadRow {
     pub(crate) writers: Vec<LastWrite>,
     /// The newest time of origin of a session writer whose record was pruned, in milliseconds.
     pub(crate) forgotten: u64,
+    /// The id of the copy that is not complete. The memory can then be neither read nor written.
+    pub(crate) unfinished: Option<Uuid>,
 }
+
+/// The first byte of the writers of an unfinished copy, before the copy's id. Their length is that of no list of
+/// writers, so no column is needed that each append would have to write.
+const UNFINISHED: u8 = b'u';
 
 /// The newest write of a writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,15 +107,22 @@ impl HeadRow {
         counters.withdrawn = unsigned(row, 20)?;
         let receipt = row.get::<_, Option<[u8; 16]>>(17)?.map(Uuid::from_bytes);
         let (writers, rest) = row.get_ref(18)?.as_blob()?.as_chunks();
-        if !rest.is_empty() {
-            return Err(odd(18, Type::Blob, UnknownForm));
-        }
+        let unfinished = match rest {
+            [] => None,
+            [UNFINISHED, id @ ..] if writers.is_empty() => {
+                Some(Uuid::from_slice(id).map_err(|error| odd(18, Type::Blob, error))?)
+            }
+            _ => return Err(odd(18, Type::Blob, UnknownForm)),
+        };
         let writers = writers.iter().map(LastWrite::from_bytes).collect();
         let (receipts, forgotten) = (unsigned(row, 16)?, unsigned(row, 19)?);
-        Ok(Self { id: row.get(0)?, head, receipts, receipt, writers, forgotten })
+        Ok(Self { id: row.get(0)?, head, receipts, receipt, writers, forgotten, unfinished })
     }
 
     pub(crate) fn writers(&self) -> Vec<u8> {
+        if let Some(copy) = self.unfinished {
+            return std::iter::once(UNFINISHED).chain(copy.into_bytes()).collect();
+        }
         self.writers.iter().copied().flat_map(LastWrite::to_bytes).collect()
     }
 

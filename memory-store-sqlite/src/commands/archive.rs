@@ -53,13 +53,7 @@ impl Step<'_> {
         replaced: &[i64],
     ) -> Result<(), JobError> {
         let Removal { cause, receipt, retention } = removal;
-        let id: i64 = self
-            .connection
-            .prepare_cached(NEXT_ID)?
-            .query_row([SEQUENCE_BITS], |row| row.get(0))?;
-        if id >= MOST_MEMORIES {
-            return Err(no_room());
-        }
+        let id = next_removal(self.connection)?;
         let (first, last) = places_of(id);
         let mut copy = self.connection.prepare_cached(COPY)?;
         let mut delete = self.connection.prepare_cached(DELETE_RANGE)?;
@@ -163,6 +157,12 @@ impl Step<'_> {
         }
         Ok(())
     }
+}
+
+/// The id of the next removal.
+pub(super) fn next_removal(connection: &Connection) -> Result<i64, JobError> {
+    let id = connection.prepare_cached(NEXT_ID)?.query_row([SEQUENCE_BITS], |row| row.get(0))?;
+    if id >= MOST_MEMORIES { Err(no_room()) } else { Ok(id) }
 }
 
 /// Drops at most this many messages of a removal of a memory, and the removal with the last; returns how many more may be dropped.

@@ -61,6 +61,15 @@ impl<'c> Batch<'c> {
 
     /// The memory of this key, to apply one command to it.
     pub(super) fn step<'a>(&'a mut self, key: &'a MemoryKey) -> Result<Step<'a>, JobError> {
+        let step = self.copy_step(key)?;
+        match step.loaded.row.unfinished {
+            Some(_) => Err(JobError::Refused(StoreErrorKind::Unfinished)),
+            None => Ok(step),
+        }
+    }
+
+    /// The same for a step of a copy, which may be unfinished.
+    pub(super) fn copy_step<'a>(&'a mut self, key: &'a MemoryKey) -> Result<Step<'a>, JobError> {
         let Self { connection, leases, now, .. } = *self;
         let loaded = match self.heads.entry(key.clone()) {
             Entry::Occupied(loaded) => loaded.into_mut(),

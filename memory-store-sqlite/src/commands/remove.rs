@@ -118,6 +118,7 @@ impl Batch<'_> {
         }
         self.connection.prepare_cached("DELETE FROM receipt WHERE memory = ?1")?.execute([id])?;
         self.connection.prepare_cached("DELETE FROM erasure WHERE memory = ?1")?.execute([id])?;
+        self.connection.prepare_cached("DELETE FROM origin WHERE memory = ?1")?.execute([id])?;
         self.connection.prepare_cached("DELETE FROM memory WHERE id = ?1")?.execute([id])?;
         self.connection
             .prepare_cached("UPDATE swept SET generation = max(generation, ?1)")?

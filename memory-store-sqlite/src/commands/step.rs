@@ -157,15 +157,7 @@ impl Step<'_> {
             self.loaded.row.id = id;
         }
         if self.loaded.leftovers {
-            self.remove_messages()?;
-            self.remove_receipts()?;
-            drop_index(self.connection, self.loaded.row.id)?;
-            self.drop_archive()?;
-            for rest in
-                ["DELETE FROM writer WHERE memory = ?1", "DELETE FROM erasure WHERE memory = ?1"]
-            {
-                self.connection.prepare_cached(rest)?.execute([self.loaded.row.id])?;
-            }
+            self.remove_rest()?;
             self.loaded.leftovers = false;
         }
         if !self.loaded.row.is_alive(self.now) {
@@ -175,6 +167,22 @@ impl Step<'_> {
         // A damaged row may hold any number.
         head.version = head.version.saturating_add(1);
         self.loaded.changed = true;
+        Ok(())
+    }
+
+    /// Removes everything but the memory's row.
+    pub(super) fn remove_rest(&self) -> Result<(), JobError> {
+        self.remove_messages()?;
+        self.remove_receipts()?;
+        drop_index(self.connection, self.loaded.row.id)?;
+        self.drop_archive()?;
+        for rest in [
+            "DELETE FROM writer WHERE memory = ?1",
+            "DELETE FROM erasure WHERE memory = ?1",
+            "DELETE FROM origin WHERE memory = ?1",
+        ] {
+            self.connection.prepare_cached(rest)?.execute([self.loaded.row.id])?;
+        }
         Ok(())
     }
 

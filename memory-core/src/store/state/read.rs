@@ -24,6 +24,12 @@ impl MemoryState {
         query: &UnusedQuery,
         now: Timestamp,
     ) -> Option<UnusedMemory> {
+        if let Some(copy) = &self.unfinished {
+            let mut memory = UnusedMemory::new(key.clone(), copy.generation, 0);
+            memory.expired = !self.is_unfinished(now);
+            let is_listed = query.matches(&memory, copy.generation.number(), micros(now));
+            return is_listed.then_some(memory);
+        }
         let Head { generation, version, last, .. } = self.head;
         let newest = self.messages.get(&last).map(|newest| &newest.meta);
         let created = newest.map_or(0, |newest| micros(newest.created_at));

@@ -41,6 +41,7 @@ macro_rules! on_every_store {
     };
 }
 
+mod backup;
 mod commands;
 mod context;
 mod data;

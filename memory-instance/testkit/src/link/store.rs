@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Access, Append, Appended, Applied, ArchivedRemoval, CaughtUp, Clear, Counters, Cursor,
-    Durability, Erase, Erased, Erasure, FlushReceipt, Head, KnownBatch, Outline, Page, Read,
-    RemainingCopy, RemoveUnused, RemovedUnused, Replace, Restore, Scrubbed, SearchQuery,
-    SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage,
-    UnusedQuery,
+    Access, Append, Appended, Applied, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite,
+    Counters, Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, ForkOrigin, Frame, Head,
+    KnownBatch, Outline, Page, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, Restore,
+    Scrubbed, SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation,
+    StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
@@ -167,6 +167,27 @@ impl MemoryStore for Link {
 
     fn remaining_copies(&self) -> &'static [RemainingCopy] {
         &[]
+    }
+
+    async fn frame(&self, key: &MemoryKey) -> Result<Frame, StoreError> {
+        let key = key.clone();
+        self.ask(("frame", StoreOperation::Read), move |server| server.frame(&key)).await
+    }
+
+    async fn write_copy(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        write: &CopyWrite,
+    ) -> Result<CopyProgress, StoreError> {
+        let (key, write) = (key.clone(), write.clone());
+        let copy = move |server: &Arc<Server>| server.write_copy(&key, access, &write);
+        self.store(("copy", StoreOperation::Copy), copy).await
+    }
+
+    async fn origin(&self, key: &MemoryKey) -> Result<Option<ForkOrigin>, StoreError> {
+        let key = key.clone();
+        self.ask(("origin", StoreOperation::Read), move |server| server.origin(&key)).await
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

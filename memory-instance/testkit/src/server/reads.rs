@@ -3,8 +3,9 @@
 use std::num::NonZeroUsize;
 
 use memory_core::store::{
-    ArchivedRemoval, CaughtUp, Cursor, Erasure, FlushReceipt, Head, KnownBatch, Outline, Page,
-    Read, SearchQuery, SearchResults, StoreError, StoreWatch, UnusedPage, UnusedQuery,
+    ArchivedRemoval, CaughtUp, Cursor, Erasure, FlushReceipt, ForkOrigin, Frame, Head, KnownBatch,
+    Outline, Page, Read, SearchQuery, SearchResults, StoreError, StoreWatch, UnusedPage,
+    UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
@@ -35,6 +36,14 @@ impl Server {
         limit: NonZeroUsize,
     ) -> Result<Vec<ArchivedRemoval>, StoreError> {
         now(self.store.removals(&self.place(key), before, limit))
+    }
+
+    pub(crate) fn frame(&self, key: &MemoryKey) -> Result<Frame, StoreError> {
+        now(self.store.frame(&self.place(key)))
+    }
+
+    pub(crate) fn origin(&self, key: &MemoryKey) -> Result<Option<ForkOrigin>, StoreError> {
+        now(self.store.origin(&self.place(key)))
     }
 
     pub(crate) fn erasures(&self, key: &MemoryKey) -> Result<Vec<Erasure>, StoreError> {

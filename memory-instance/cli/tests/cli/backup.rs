@@ -1,0 +1,126 @@
+//! Backups, restores and copies, and the examples of their help.
+
+use serde_json::{Value, json};
+
+use crate::support::Folder;
+
+on_every_store!(
+    restored_memory_is_equal_in_every_command,
+    cut_off_backup_is_refused_and_deleted,
+    example_of_export_keeps_summaries_and_priorities,
+    memory_of_the_key_is_not_replaced,
+);
+
+const RESOURCE: &str = "id: default\nmax_tokens: 400\narchive: { keep: 30d }\n";
+
+/// A conversation of which a flush has summarized the first messages.
+fn with_flushed_talk(folder: &Folder, key: &str) {
+    folder.write("r.yaml", RESOURCE);
+    let talk = (0..40).map(|number| {
+        let text = format!("message {number} of a conversation that goes on");
+        json!({"role": if number == 0 { "system" } else { "user" }, "content": text}).to_string()
+    });
+    folder.write("talk.jsonl", talk.collect::<Vec<_>>().join("\n"));
+    let said = folder.run(&format!("import talk.jsonl --key {key}"));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    folder.ok(&format!("flush --resource r.yaml --key {key}"));
+}
+
+/// The outputs of the commands for a memory.
+fn shown(folder: &Folder, key: &str) -> Vec<String> {
+    let of = |line: &str| folder.ok(&format!("{line} --resource r.yaml --key {key}"));
+    let mut health: Value = folder.json(&format!("health --json --resource r.yaml --key {key}"));
+    for field in ["key", "store_latency_us", "server", "fence"] {
+        health[field] = Value::Null;
+    }
+    let archive = of("archive --json");
+    let number = archive.split("\"number\":").nth(1).unwrap();
+    let number = number.split(',').next().unwrap();
+    vec![
+        of("tail -n 100"),
+        of("export"),
+        of("context --budget 300 --json"),
+        of(&format!("archive --show {number}")),
+        archive,
+        health.to_string(),
+    ]
+}
+
+fn restored_memory_is_equal_in_every_command(folder: &Folder) {
+    with_flushed_talk(folder, "talk");
+    let before = shown(folder, "talk");
+    let said = folder.ok("backup talk.memory --key talk");
+    assert!(said.starts_with("default:default:talk: backed up to talk.memory, "), "{said}");
+    assert!(said.contains("of its archive"), "{said}");
+    assert!(!folder.path("talk.memory.partial").exists());
+    let restored = folder.ok("restore talk.memory --key again");
+    assert!(restored.starts_with("default:default:again: restored, "), "{restored}");
+    assert_eq!(shown(folder, "again"), before);
+    assert_eq!(
+        folder.ok("restore talk.memory --key again"),
+        "default:default:again: it was restored before\n"
+    );
+    // Under its own key, in another store.
+    let there = Folder::at(format!("sqlite://{}", folder.path("other.db").display()));
+    let file = folder.path("talk.memory");
+    let other = there.json(&format!("restore {} --json", file.display()));
+    assert_eq!(other["key"], "default:default:talk");
+    assert!(there.ok("keys").contains("talk"));
+}
+
+fn cut_off_backup_is_refused_and_deleted(folder: &Folder) {
+    with_flushed_talk(folder, "talk");
+    folder.ok("backup talk.memory --key talk");
+    let whole = std::fs::read(folder.path("talk.memory")).unwrap();
+    folder.write("cut.memory", &whole[..whole.len() - 10]);
+    let refused = folder.run("restore cut.memory --key again");
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    let damaged = "error: restore cut.memory (the backup is damaged at line ";
+    assert!(refused.err.starts_with(damaged), "{refused:?}");
+    assert!(refused.err.contains("it was cut off; use another copy of the file"), "{refused:?}");
+    for line in ["tail", "health", "export", "flush", "clear --yes", "backup again.memory"] {
+        let refused = folder.run(&format!("{line} --key again"));
+        assert_eq!(refused.code, Some(1), "{line}: {refused:?}");
+        assert!(refused.err.contains("is unfinished; run it again"), "{line}: {refused:?}");
+    }
+    assert!(!folder.ok("keys").contains("again"));
+    folder.ok("delete --yes --key again");
+    folder.ok("restore talk.memory --key again");
+    assert_eq!(shown(folder, "again"), shown(folder, "talk"));
+}
+
+/// Runs the example of the help as it is printed there.
+fn example_of_export_keeps_summaries_and_priorities(folder: &Folder) {
+    for key in ["airline-00-0", "other"] {
+        with_flushed_talk(folder, key);
+    }
+    let help = folder.ok("export --help");
+    let example = help.lines().map(str::trim).find(|line| line.starts_with("memory copy")).unwrap();
+    let (example, _) = example.split_once("   ").unwrap();
+    let words: Vec<_> = example.split_whitespace().skip(1).collect();
+    assert_eq!(words, ["copy", "--all", "--to", "sqlite://copy.db"]);
+    let copied = folder.run_words(&words);
+    assert_eq!(copied.code, Some(0), "{copied:?}");
+    assert_eq!(copied.out.lines().count(), 2, "{copied:?}");
+    let there = Folder::at(format!("sqlite://{}", folder.path("copy.db").display()));
+    there.write("r.yaml", RESOURCE);
+    for key in ["airline-00-0", "other"] {
+        assert_eq!(shown(&there, key), shown(folder, key));
+    }
+    assert!(folder.run_words(&words).out.contains("it was copied before"));
+}
+
+fn memory_of_the_key_is_not_replaced(folder: &Folder) {
+    with_flushed_talk(folder, "talk");
+    folder.ok("backup talk.memory --key talk");
+    let refused = folder.run("restore talk.memory");
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.err.contains("this key already has a memory"), "{refused:?}");
+    let none = folder.run("backup none.memory --key none");
+    assert!(none.err.contains("no memory has the key `none`"), "{none:?}");
+    folder.write("empty.memory", "");
+    let refused = folder.run("restore empty.memory --key new");
+    assert!(refused.err.contains("this is not a backup of a memory"), "{refused:?}");
+    let itself = folder.run("copy --key talk --to memory://");
+    assert_eq!(itself.code, Some(2), "{itself:?}");
+}

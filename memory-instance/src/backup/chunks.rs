@@ -1,0 +1,243 @@
+//! The parts in which a memory is copied, and their reading from a store.
+
+use std::num::NonZeroUsize;
+
+use memory_core::store::{
+    ArchivedRemoval, Counters, Cursor, ForkOrigin, Frame, Read, Removed, SequenceSet,
+};
+use memory_core::{Sequence, StoredMessage};
+
+use super::BackupError;
+use crate::error::MemoryError;
+use crate::inner::Inner;
+use crate::sweep::non_zero;
+
+/// Some messages of a memory, in the order in which a copy is written.
+#[derive(Debug)]
+pub(super) enum Chunk {
+    /// Present messages.
+    Messages(Vec<StoredMessage>),
+    /// Messages of an archived removal; with the last ones, the tallies of all.
+    Archived { removal: Box<ArchivedRemoval>, messages: Vec<StoredMessage>, end: Option<Removed> },
+}
+
+/// The source of a copy.
+pub(super) trait Chunks: Send {
+    /// The next chunk; `None` at the end, after which the copy may be completed.
+    fn next(&mut self) -> impl Future<Output = Result<Option<Chunk>, Stopped>> + Send;
+
+    /// The frame, once all chunks were read.
+    fn into_frame(self) -> Frame;
+}
+
+/// Why a copy stopped.
+#[derive(Debug)]
+pub(crate) enum Stopped {
+    /// The source was changed while it was read; it must be read again from the start.
+    Changed,
+    Failed(BackupError),
+}
+
+impl<E: Into<BackupError>> From<E> for Stopped {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// A chunk has at most this many messages, and about this many bytes by the size of those before. So a copy of any
+/// memory takes little memory, and other writers wait for no more than one chunk.
+const MOST_MESSAGES: usize = 1_024;
+const CHUNK_BYTES: u64 = 512 << 10;
+
+/// The numbers of removals that are read at once.
+const REMOVALS_AT_ONCE: NonZeroUsize = non_zero(100);
+
+/// The part of a memory that is copied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Extent {
+    All,
+    /// A fork: messages up to this place.
+    #[expect(dead_code, reason = "forks use it")]
+    UpTo(Sequence, ForkOrigin),
+}
+
+/// Reads a memory in parts of one state.
+pub(crate) struct StoreReader<'a> {
+    inner: &'a Inner,
+    frame: Frame,
+    extent: Extent,
+    stage: Stage,
+    limit: NonZeroUsize,
+    read: u64,
+    counted: Counters,
+}
+
+enum Stage {
+    Messages(Cursor),
+    /// The numbers of removals, newest first, and the removal that is being read.
+    Archive {
+        numbers: Vec<u64>,
+        open: Option<Open>,
+    },
+    End,
+}
+
+struct Open {
+    removal: Box<ArchivedRemoval>,
+    tallies: Removed,
+    read: u64,
+    after: Sequence,
+}
+
+impl<'a> StoreReader<'a> {
+    pub(crate) async fn new(inner: &'a Inner, extent: Extent) -> Result<Self, MemoryError> {
+        let frame = inner.store().frame(&inner.key).await?;
+        let stage = Stage::Messages(Cursor::from(frame.generation));
+        let (limit, counted) = (non_zero(128), Counters::default());
+        Ok(Self { inner, frame, extent, stage, limit, read: 0, counted })
+    }
+
+    pub(crate) const fn frame(&self) -> &Frame {
+        &self.frame
+    }
+
+    fn last(&self) -> Sequence {
+        match &self.extent {
+            Extent::All => self.frame.last,
+            Extent::UpTo(at, _) => (*at).min(self.frame.last),
+        }
+    }
+
+    async fn messages(&mut self, after: Cursor) -> Result<Option<Vec<StoredMessage>>, Stopped> {
+        let (key, last) = (&self.inner.key, self.last());
+        let read = Read { after: Some(after), limit: Some(self.limit) };
+        let page = self.inner.store().read(key, read).await.map_err(MemoryError::from)?;
+        if page.restarted || page.cursor.generation != self.frame.generation {
+            return Err(Stopped::Changed);
+        }
+        if let Some(place) = page.unreadable.iter().find(|place| **place <= last) {
+            let (key, place) = (key.clone(), place.number());
+            return Err(BackupError::Unreadable { key, place }.into());
+        }
+        let mut messages = page.messages;
+        let is_end = !page.more || page.cursor.sequence >= last;
+        messages.truncate(messages.partition_point(|stored| stored.meta.sequence <= last));
+        self.adapt(&messages);
+        self.read = self.read.saturating_add(messages.len() as u64);
+        self.stage = if is_end {
+            Stage::Archive { numbers: self.removals().await?, open: None }
+        } else {
+            Stage::Messages(page.cursor)
+        };
+        Ok((!messages.is_empty()).then_some(messages))
+    }
+
+    /// Chooses the number of the next messages by the size of these.
+    fn adapt(&mut self, messages: &[StoredMessage]) {
+        // Four bytes a token, and those of the metadata.
+        let bytes: u64 = messages.iter().map(|one| u64::from(one.meta.tokens) * 4 + 64).sum();
+        let each = bytes.checked_div(messages.len() as u64).unwrap_or(CHUNK_BYTES).max(1);
+        let most = usize::try_from(CHUNK_BYTES / each).unwrap_or(MOST_MESSAGES);
+        self.limit = NonZeroUsize::new(most.min(MOST_MESSAGES)).unwrap_or(NonZeroUsize::MIN);
+    }
+
+    async fn removals(&self) -> Result<Vec<u64>, MemoryError> {
+        let (store, key) = (self.inner.store(), &self.inner.key);
+        let (mut numbers, mut before) = (Vec::new(), None);
+        loop {
+            let page = store.removals(key, before, REMOVALS_AT_ONCE).await?;
+            let Some(oldest) = page.last() else { return Ok(numbers) };
+            before = Some(oldest.number);
+            let kept = page.iter().filter(|removal| self.has(&removal.places));
+            numbers.extend(kept.map(|removal| removal.number));
+        }
+    }
+
+    /// Whether the copy has all these places.
+    fn has(&self, places: &SequenceSet) -> bool {
+        places.ranges().iter().all(|(_, last)| *last <= self.last())
+    }
+
+    /// The next messages of the archive.
+    async fn archived(
+        &mut self,
+        mut numbers: Vec<u64>,
+        open: Option<Open>,
+    ) -> Result<Option<Chunk>, Stopped> {
+        let (store, key) = (self.inner.store(), &self.inner.key);
+        let mut open = match open {
+            Some(open) => open,
+            None => {
+                let Some(number) = numbers.pop() else { return Ok(None) };
+                let before = Some(number.saturating_add(1));
+                let found = store.removals(key, before, NonZeroUsize::MIN).await;
+                let found = found.map_err(MemoryError::from)?.pop();
+                let removal = found.filter(|removal| removal.number == number);
+                let removal = Box::new(removal.ok_or(Stopped::Changed)?);
+                let tallies = Removed::default();
+                Open { removal, tallies, read: 0, after: Sequence::ZERO }
+            }
+        };
+        let page = store.archived(key, open.removal.number, open.after, self.limit).await;
+        let messages = page.map_err(MemoryError::from)?;
+        for stored in &messages {
+            open.tallies.count_archived(&open.removal, &stored.meta);
+            self.counted.hold_archived(&open.removal, &stored.meta);
+            open.after = stored.meta.sequence;
+        }
+        open.read = open.read.saturating_add(messages.len() as u64);
+        self.adapt(&messages);
+        let removal = open.removal.clone();
+        let is_end = open.read >= removal.messages;
+        if messages.is_empty() && !is_end {
+            // Its retention ended, or a message cannot be decoded.
+            return Err(Stopped::Changed);
+        }
+        let end = is_end.then(|| open.tallies.clone());
+        self.stage = Stage::Archive { numbers, open: (!is_end).then_some(open) };
+        Ok(Some(Chunk::Archived { removal, messages, end }))
+    }
+
+    /// Whether the memory is still in the state of the frame.
+    async fn check(&self) -> Result<(), Stopped> {
+        let head = self.inner.head().await.map_err(MemoryError::from)?;
+        let is_whole =
+            self.extent != Extent::All || self.read == self.frame.counters.present.messages;
+        if head.generation == self.frame.generation && is_whole {
+            return Ok(());
+        }
+        Err(Stopped::Changed)
+    }
+}
+
+impl Chunks for StoreReader<'_> {
+    async fn next(&mut self) -> Result<Option<Chunk>, Stopped> {
+        loop {
+            match std::mem::replace(&mut self.stage, Stage::End) {
+                Stage::Messages(after) => {
+                    if let Some(messages) = self.messages(after).await? {
+                        messages.iter().for_each(|stored| self.counted.hold(&stored.meta));
+                        return Ok(Some(Chunk::Messages(messages)));
+                    }
+                }
+                Stage::Archive { numbers, open } => {
+                    if let Some(chunk) = self.archived(numbers, open).await? {
+                        return Ok(Some(chunk));
+                    }
+                }
+                Stage::End => {
+                    self.check().await?;
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    fn into_frame(self) -> Frame {
+        let last = self.last();
+        match self.extent {
+            Extent::All => self.frame,
+            Extent::UpTo(_, origin) => self.frame.into_fork(last, self.counted, origin),
+        }
+    }
+}

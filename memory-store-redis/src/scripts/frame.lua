@@ -1,0 +1,45 @@
+-- KEYS: memory. ARGV 4: 1 to list the writers. Returns nothing without a memory; else the head, the list of session
+-- writers, the origin, the number of receipts, each, newest first, the number of records of erasures, each, newest first,
+-- the number of session writers, the id of each in the order of their first writes, then of each writer its field and its
+-- newest write.
+local stored = redis.call('HMGET', key, 'h', 'p', 'x', 'f')
+local head = open(stored[1])
+if not head then
+  return nil
+end
+local marks = stored[2] or '0 0 0'
+local answer = {stored[1], marks, stored[4] or '', 0}
+local function add(value)
+  answer[#answer + 1] = value
+end
+for back = 1, math.min(head.receipts, RECEIPTS) do
+  add(redis.call('HGET', key, 'r' .. (head.receipts - back) % RECEIPTS) or '')
+end
+answer[4] = #answer - 4
+local all, at = tonumber(stored[3]) or 0, #answer + 1
+add(0)
+for back = 1, math.min(all, ERASURES) do
+  add(redis.call('HGET', key, 'x' .. text_of((all - back) % ERASURES)) or '')
+end
+answer[at], at = #answer - at, #answer + 1
+add(0)
+local first, following = string.match(marks, '^(%d+) (%d+) %d+$')
+for n = tonumber(first or 0), tonumber(following or 0) - 1 do
+  add(string.sub(redis.call('HGET', key, 's' .. text_of(n)) or '', 1, 32))
+end
+answer[at] = #answer - at
+if ARGV[4] == '1' then
+  local fields = {}
+  for _, field in ipairs(redis.call('HKEYS', key)) do
+    if string.byte(field) == 119 then
+      fields[#fields + 1] = field
+    end
+  end
+  in_chunks('HMGET', fields, function(found, from)
+    for n = 1, #found do
+      add(fields[from + n - 1])
+      add(found[n] or '')
+    end
+  end)
+end
+return answer

@@ -1,0 +1,101 @@
+//! The read of everything of a memory but its messages and its archive, and the steps of copies.
+
+use std::collections::BTreeMap;
+
+use memory_core::store::{
+    Access, CopyProgress, CopyWrite, Erasure, ForkOrigin, Frame, StoreError, StoreErrorKind,
+    StoreOperation, WriterId, WriterRecord,
+};
+use memory_core::{MemoryKey, Sequence};
+use rusqlite::OptionalExtension;
+
+use crate::codec::{HeadRow, LastWrite};
+use crate::commands::CopyRows;
+use crate::error::JobError;
+use crate::readers::FileSnapshot;
+use crate::reads::{erasures, live, receipts};
+use crate::store::SqliteStore;
+
+impl SqliteStore {
+    pub(crate) async fn whole_frame(&self, key: &MemoryKey) -> Result<Frame, StoreError> {
+        let name = key.clone();
+        let done = self.readers().run(StoreOperation::Read, move |db| frame(db, &name)).await;
+        done.map_err(|error| error.at(key))
+    }
+
+    pub(crate) async fn kept_erasures(&self, key: &MemoryKey) -> Result<Vec<Erasure>, StoreError> {
+        let name = key.clone();
+        let done = self.readers().run(StoreOperation::Read, move |db| erasures(db, &name)).await;
+        done.map_err(|error| error.at(key))
+    }
+
+    pub(crate) async fn fork_origin(
+        &self,
+        key: &MemoryKey,
+    ) -> Result<Option<ForkOrigin>, StoreError> {
+        let name = key.clone();
+        let done = self.readers().run(StoreOperation::Read, move |db| origin(db, &name)).await;
+        done.map_err(|error| error.at(key))
+    }
+
+    pub(crate) async fn copy_step(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        write: &CopyWrite,
+    ) -> Result<CopyProgress, StoreError> {
+        let refused = |kind| StoreError::new(StoreOperation::Copy, kind).not_applied().at(key);
+        let rows = CopyRows::new(access, write).map_err(refused)?;
+        self.writer().submit(key, rows).await
+    }
+}
+
+fn frame(db: &FileSnapshot<'_>, key: &MemoryKey) -> Result<Option<Frame>, JobError> {
+    let Some(row) = live(db, key)? else { return Ok(Some(Frame::new(HeadRow::default().head))) };
+    // The number of writers is unknown.
+    if db.brief {
+        return Ok(None);
+    }
+    let mut writers = BTreeMap::new();
+    let mut select = db
+        .connection
+        .prepare_cached("SELECT writer, number, first FROM writer WHERE memory = ?1")?;
+    let mut rows = select.query([row.id])?;
+    while let Some(found) = rows.next()? {
+        let writer = WriterId::new(u128::from_be_bytes(found.get(0)?));
+        let number = found.get::<_, i64>(1)?.cast_unsigned();
+        let first = found.get::<_, Option<i64>>(2)?;
+        let first = first.map(|first| Sequence::new(first.cast_unsigned()));
+        writers.insert(writer, WriterRecord { writer, number, first });
+    }
+    // Those in the memory's row are newer.
+    for LastWrite { writer, number, first } in row.writers.iter().copied() {
+        writers.insert(writer, WriterRecord { writer, number, first });
+    }
+    let mut frame = Frame::new(row.head);
+    frame.writers = writers.into_values().collect();
+    frame.forgotten_millis = row.forgotten;
+    frame.receipts = receipts(db, key)?.unwrap_or_default();
+    frame.erasures = erasures(db, key)?.unwrap_or_default();
+    frame.origin = origin_of(db, row.id)?;
+    Ok(Some(frame))
+}
+
+fn origin(db: &FileSnapshot<'_>, key: &MemoryKey) -> Result<Option<Option<ForkOrigin>>, JobError> {
+    let Some(row) = live(db, key)? else { return Ok(Some(None)) };
+    Ok(Some(origin_of(db, row.id)?))
+}
+
+fn origin_of(db: &FileSnapshot<'_>, memory: i64) -> Result<Option<ForkOrigin>, JobError> {
+    let body = db
+        .connection
+        .prepare_cached("SELECT body FROM origin WHERE memory = ?1")?
+        .query_row([memory], |row| row.get::<_, Option<String>>(0))
+        .optional()?
+        .flatten();
+    let decoded = body.map(|body| serde_json::from_str(&body)).transpose();
+    decoded.map_err(|_| {
+        let problem = "the origin of a fork cannot be read; restore a backup";
+        JobError::Refused(StoreErrorKind::Corrupt(problem.into()))
+    })
+}
