@@ -200,7 +200,7 @@ async fn ended_archive_leaves_the_index() {
         };
         store.splice(&k, Access::OPEN, &splice).await.unwrap();
     }
-    // Both removals that exceeded the size are gone, and the third is there.
+    // The size ended the first two removals, not the third.
     assert_eq!(["number1", "number2"].map(|word| documents(&path, word)), [0, 0]);
     assert_eq!((documents(&path, "number3"), documents(&path, "number4")), (1, 1));
     let clear = Clear { archive: Some(Retention::forever()), ..Clear::new(write(2, 1)) };
