@@ -405,7 +405,10 @@ impl Subject {
         let outline = self.store.outline(key).await.unwrap();
         assert_counters(&outline);
         assert_eq!(self.store.head(key).await.unwrap(), outline.head, "head and outline differ");
-        self.check_search(key).await;
+        // Not each time, because a scan takes several requests.
+        if outline.head.version.is_multiple_of(3) {
+            self.check_search(key).await;
+        }
         outline
     }
 }

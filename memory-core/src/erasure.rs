@@ -108,6 +108,9 @@ pub enum RemainingCopy {
     /// Free space within a SQLite file: earlier writes moved the message. [`MemoryStore::scrub`](crate::MemoryStore::scrub)
     /// rewrites the file.
     FreeSpace,
+    /// The index for searches of a SQLite file, until its parts are merged: single words of the text, which no search
+    /// returns. [`MemoryStore::scrub`](crate::MemoryStore::scrub) merges them.
+    SearchIndex,
     /// The append-only file of a Redis server, until it is rewritten (`BGREWRITEAOF`).
     AppendOnlyFile,
     /// The snapshot file (RDB) of a Redis server, until the next snapshot.
@@ -131,6 +134,7 @@ impl RemainingCopy {
             Self::FreeSpace => {
                 "free space of the file, until it is reused or the file is rewritten"
             }
+            Self::SearchIndex => "words in the file's index for searches, until it is merged",
             Self::AppendOnlyFile => "the server's append-only file, until it is rewritten",
             Self::Snapshot => "the server's snapshot file, until the next snapshot",
             Self::Replicas => "replicas, until they have applied the write",

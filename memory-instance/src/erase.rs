@@ -182,8 +182,8 @@ impl DeletionReceipt {
 
 fn left_by(scrubbed: Scrubbed, mut remaining: Vec<RemainingCopy>) -> Vec<RemainingCopy> {
     if scrubbed == Scrubbed::Done {
-        let is_reached =
-            |copy| matches!(copy, RemainingCopy::WriteAheadLog | RemainingCopy::FreeSpace);
+        use RemainingCopy::{FreeSpace, SearchIndex, WriteAheadLog};
+        let is_reached = |copy| matches!(copy, WriteAheadLog | FreeSpace | SearchIndex);
         remaining.retain(|copy| !is_reached(*copy));
     }
     remaining

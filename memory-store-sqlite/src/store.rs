@@ -368,9 +368,10 @@ impl MemoryStore for SqliteStore {
         scrubbed.map_err(|error| error.to_error(OPERATION, self.config.path()))
     }
 
-    /// A scrub reaches the first two.
+    /// A scrub reaches the first three.
     fn remaining_copies(&self) -> &'static [RemainingCopy] {
-        &[RemainingCopy::WriteAheadLog, RemainingCopy::FreeSpace, RemainingCopy::Backups]
+        use RemainingCopy::{Backups, FreeSpace, SearchIndex, WriteAheadLog};
+        &[WriteAheadLog, FreeSpace, SearchIndex, Backups]
     }
 
     async fn frame(&self, key: &MemoryKey) -> Result<Frame, StoreError> {

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 
 use jiff::Timestamp;
 use memory_core::plan::{Policy, ToolLink, ToolRef, UnitState, Units};
-use memory_core::store::{Access, FlushReceipt, Read, Restore, Retention, Splice};
+use memory_core::store::{Access, FlushReceipt, Read, Restore, Retention, SearchQuery, Splice};
 use memory_core::{MemoryKey, MemoryStore as _, Sequence};
 use memory_store_sqlite::SqliteStore;
 use support::{append, checked_outline, write};
@@ -73,6 +73,11 @@ async fn older_files_get_an_archive() {
         let before = checked_outline(&store, &key).await;
         let messages = store.read(&key, Read::default()).await.unwrap().messages;
         let most = NonZeroUsize::MAX;
+        let text = messages[0].message.text();
+        let word = text.split_whitespace().next().unwrap();
+        assert!(store.rebuild_index(&key).await.unwrap() > Some(0));
+        let found = store.search(&key, &SearchQuery::new(word)).await.unwrap();
+        assert!(found.hits.iter().any(|hit| hit.sequence == messages[0].meta.sequence));
         assert!(store.removals(&key, None, most).await.unwrap().is_empty());
 
         let evicted: Vec<_> = before.metas.iter().skip(1).map(|meta| meta.sequence).collect();

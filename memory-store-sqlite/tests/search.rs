@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use memory_core::store::{
-    Access, Append, Clear, ExpiredMemories, FlushReceipt, RemoveUnused, Retention, SearchQuery,
-    SearchResults, Splice, UnusedQuery,
+    Access, Append, Clear, ExpiredMemories, FlushReceipt, RemoveUnused, Replace, Retention,
+    SearchQuery, SearchResults, Splice, UnusedQuery,
 };
 use memory_core::{Clock, InMemoryStore, MemoryKey, MemoryStore, Sequence};
 use memory_store_sqlite::{SqliteConfig, SqliteStore};
 use rusqlite::Connection;
-use support::{append, batch, checked_outline, key, write};
+use support::{append, batch, checked_outline, key, message, write};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -174,6 +174,29 @@ fn documents(path: &Path, word: &str) -> i64 {
     let file = Connection::open(path).unwrap();
     let sql = "SELECT count(*) FROM word WHERE word MATCH ?1";
     file.query_row(sql, [word], |row| row.get(0)).unwrap()
+}
+
+#[tokio::test]
+async fn replaced_text_leaves_the_index() {
+    let (_folder, path, store) = opened(3).await;
+    let k = key("k");
+    append(&store, &k, write(1, 1), &["one", "two", "three", "four"]).await.unwrap();
+    assert_eq!(search(&store, &k, "two").await.matches, 1);
+    let outline = checked_outline(&store, &k).await;
+    let replace = Replace {
+        write: write(2, 1),
+        sequence: Sequence::new(2),
+        replaced: outline.metas[1].id,
+        message: message("another"),
+    };
+    store.replace(&k, Access::OPEN, &replace).await.unwrap();
+    assert_eq!((documents(&path, "two"), documents(&path, "four")), (0, 1));
+    // The new text is scanned until more is new.
+    assert_eq!(search(&store, &k, "another").await.matches, 1);
+    assert_eq!((documents(&path, "another"), count(&path, "stale")), (0, 1));
+    append(&store, &k, write(1, 2), &["five", "six", "seven"]).await.unwrap();
+    assert_eq!(search(&store, &k, "another").await.matches, 1);
+    assert_eq!((documents(&path, "another"), count(&path, "stale")), (1, 0));
 }
 
 #[tokio::test]

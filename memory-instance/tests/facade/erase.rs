@@ -231,7 +231,8 @@ async fn scrub_reaches_copies_in_files(on: On) {
     let memory = world.memory();
     talk(&memory, 3).await;
     let receipt = memory.erase([Sequence::new(2)], "test").await.unwrap();
-    let in_file = [RemainingCopy::WriteAheadLog, RemainingCopy::FreeSpace];
+    let in_file =
+        [RemainingCopy::WriteAheadLog, RemainingCopy::FreeSpace, RemainingCopy::SearchIndex];
     let had = in_file.iter().any(|copy| receipt.remaining.contains(copy));
     let scrubbed = world.manager.scrub().await.unwrap();
     assert_eq!(scrubbed == Scrubbed::Done, had);
