@@ -176,7 +176,7 @@ impl MemoryStore for Flushed {
     }
 }
 
-async fn filled(flushes: &[u64]) -> (Flushed, MemoryKey) {
+async fn filled(count: u128, flushes: &[u64]) -> (Flushed, MemoryKey) {
     let store = InMemoryStore::new(Clock::manual());
     let key = MemoryKey::new("tests", "scan", "k").unwrap();
     let message = |number: u128| NewMessage {
@@ -187,7 +187,7 @@ async fn filled(flushes: &[u64]) -> (Flushed, MemoryKey) {
         content_type: ContentType::Conversation,
         created_at: jiff::Timestamp::UNIX_EPOCH,
     };
-    let messages = (1..=10).map(message).collect();
+    let messages = (1..=count).map(message).collect();
     let append = Append { write: WriterId::new(1).write(1), messages, ttl: None, expected: None };
     store.append(&key, Access::OPEN, &append).await.unwrap();
     let flushes = Mutex::new(flushes.iter().copied().map(Sequence::new).collect());
@@ -196,7 +196,7 @@ async fn filled(flushes: &[u64]) -> (Flushed, MemoryKey) {
 
 #[tokio::test]
 async fn moved_message_is_found() {
-    let (store, key) = filled(&[3]).await;
+    let (store, key) = filled(10, &[3]).await;
     let found = store.search(&key, &SearchQuery::new("alpha")).await.unwrap();
     assert_eq!(found.matches, 10);
     let moved = found.hits.iter().find(|hit| hit.sequence == Sequence::new(3)).unwrap();
@@ -205,8 +205,42 @@ async fn moved_message_is_found() {
 
 #[tokio::test]
 async fn restless_memory_is_a_conflict() {
-    let (store, key) = filled(&[1, 2, 3, 4, 5, 6, 7, 8]).await;
+    let (store, key) = filled(10, &[1, 2, 3, 4, 5, 6, 7, 8]).await;
     let refused = store.search(&key, &SearchQuery::new("alpha")).await.unwrap_err();
     assert_eq!(refused.kind(), &StoreErrorKind::Conflict);
     assert!(refused.to_string().starts_with("search "), "{refused}");
+}
+
+#[tokio::test]
+async fn one_search_reads_ten_thousand_messages() {
+    let (scanned, key) = filled(10_300, &[]).await;
+    let query = SearchQuery::new("\"alpha 7\"");
+    for store in [&scanned as &dyn MemoryStore, &scanned.store] {
+        let first = store.search(&key, &query).await.unwrap();
+        assert_eq!((first.matches, first.looked_at), (0, 10_000));
+        let before = first.coverage.next().unwrap();
+        assert_eq!(before, Sequence::new(301));
+        let rest = store.search(&key, &query.clone().with_before(before)).await.unwrap();
+        assert_eq!((rest.matches, rest.looked_at, rest.coverage.next()), (1, 300, None));
+    }
+}
+
+#[tokio::test]
+async fn one_search_reads_a_bounded_number_of_bytes() {
+    let (store, key) = filled(1, &[]).await;
+    let long = Message::user("beta ".repeat(1 << 19));
+    let message = |number: u128| NewMessage {
+        id: MessageId::new(Uuid::from_u128(100 + number)),
+        message: long.clone(),
+        tokens: 1,
+        priority: None,
+        content_type: ContentType::Conversation,
+        created_at: jiff::Timestamp::UNIX_EPOCH,
+    };
+    let messages = (1..=6).map(message).collect();
+    let append = Append { write: WriterId::new(1).write(2), messages, ttl: None, expected: None };
+    store.append(&key, Access::OPEN, &append).await.unwrap();
+    let found = store.search(&key, &SearchQuery::new("alpha")).await.unwrap();
+    // Each message has 2.5 MiB.
+    assert_eq!((found.looked_at, found.coverage.next()), (4, Some(Sequence::new(4))));
 }
