@@ -13,6 +13,7 @@ use crate::key::MemoryKey;
 use crate::lease::{FencingToken, LeaseInfo};
 use crate::priority::{ContentType, Priority};
 use crate::receipt::FlushReceipt;
+use crate::store::ForkOrigin;
 use crate::usage::Calibration;
 
 /// The health report of a memory, for operators.
@@ -59,6 +60,9 @@ pub struct MemoryHealth {
     /// The archive; `None` if the resource keeps none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<ArchiveHealth>,
+    /// The memory that this one was forked from, if it is a fork.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<ForkOrigin>,
     /// The lease on the memory.
     pub lease: Option<LeaseHealth>,
     /// Tasks of this process that wait for the lease.
@@ -102,6 +106,7 @@ impl MemoryHealth {
             last_flush_error: None,
             flush_held: false,
             archive: None,
+            origin: None,
             lease: None,
             waiting_tasks: 0,
             fence: FencingToken::ZERO,

@@ -15,12 +15,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use uuid::Uuid;
 
 use self::chunks::Chunks as _;
-pub(crate) use self::chunks::{Extent, Stopped, StoreReader};
+pub(crate) use self::chunks::{AT_ONCE, Extent, Stopped, StoreReader};
 use self::encoder::Encoder;
 pub use self::error::BackupError;
 use self::format::{FORMAT_VERSION, Header};
 pub use self::reader::BackupReader;
-pub(crate) use self::target::Done;
+pub(crate) use self::target::{Done, Resume};
 use crate::error::MemoryError;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
@@ -95,7 +95,7 @@ impl MemoryInstance {
         to: impl AsyncWrite + Unpin + Send,
     ) -> Result<CopyReceipt, BackupError> {
         let stopped = |stopped| self.inner.stopped("back up", stopped);
-        let mut reader = StoreReader::new(&self.inner, Extent::All).await?;
+        let mut reader = StoreReader::new(&self.inner).await?;
         let (key, frame) = (self.key().clone(), reader.frame().clone());
         if !frame.is_written() {
             return Err(BackupError::NoMemory(key));
@@ -136,7 +136,7 @@ impl MemoryInstance {
         self.writable("restore")?;
         backup.set_ttl(ttl, self.inner.backend.now())?;
         let (id, frame) = (backup.id(), backup.frame().clone());
-        let done = self.inner.receive(id, backup).await;
+        let done = self.inner.receive(id, backup, Resume::Allowed).await;
         let done = done.map_err(|stopped| self.inner.stopped("restore", stopped))?;
         Ok(self.receipt(done, &frame))
     }
@@ -156,12 +156,12 @@ impl MemoryInstance {
     pub async fn copy_to(&self, other: &Self) -> Result<CopyReceipt, BackupError> {
         other.writable("copy to")?;
         for _ in 0..ATTEMPTS {
-            let reader = StoreReader::new(&self.inner, Extent::All).await?;
+            let reader = StoreReader::new(&self.inner).await?;
             let frame = reader.frame().clone();
             if !frame.is_written() {
                 return Err(BackupError::NoMemory(self.key().clone()));
             }
-            match other.inner.receive(copy_id(self.key(), &frame)?, reader).await {
+            match other.inner.receive(copy_id(self.key(), &frame)?, reader, Resume::Allowed).await {
                 Ok(done) => return Ok(other.receipt(done, &frame)),
                 Err(Stopped::Changed) => {}
                 Err(Stopped::Failed(error)) => return Err(error),

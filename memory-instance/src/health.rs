@@ -71,6 +71,7 @@ impl Inner {
         let last_flush = self.store().receipts(&self.key).await?;
         let last_flush = last_flush.into_iter().find(|receipt| receipt.withdrawn.is_empty());
         let archive = self.archive_health().await?;
+        let origin = self.store().origin(&self.key).await?;
         let server = self.store().server().await?;
         let locks = &self.backend.locks;
         let inspected = locks.inspect(&self.lease).await;
@@ -117,6 +118,7 @@ impl Inner {
         health.lifetime = Lifetime::from(counters);
         health.strategy = self.rules.strategy.name().to_owned();
         health.last_flush = last_flush;
+        health.origin = origin;
         health.last_flush_error = flush_error;
         health.flush_held = outline.head.next_flush_at == Some(FLUSH_HELD);
         health.archive = archive;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use comfy_table::Table;
 use memory_core::health::{ServerHealth, Verdict};
-use memory_core::store::Tally;
+use memory_core::store::{ForkOrigin, Tally};
 use memory_core::{MemoryHealth, MemoryKey};
 
 use crate::args::Memories;
@@ -171,6 +171,11 @@ pub(crate) fn report(health: &MemoryHealth) -> Table {
         let messages = count(archive.messages, "message", "messages");
         let removals = count(archive.removals, "removal", "removals");
         row("archive", format!("{messages} of {removals}, {} bytes", number(archive.bytes)));
+    }
+    if let Some(origin) = &health.origin {
+        let ForkOrigin { key, at, version, forked_at } = origin;
+        let origin = format!("{key} at message {at} (version {version}), {forked_at}");
+        row("forked from", escape::inline(&origin).into_owned());
     }
     row("lease", lease(health));
     row("waiting tasks", number(health.waiting_tasks));

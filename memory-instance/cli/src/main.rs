@@ -19,6 +19,7 @@ mod context;
 mod copy;
 mod export;
 mod flush;
+mod fork;
 mod health;
 mod import;
 mod keys;
@@ -87,6 +88,7 @@ enum Command {
     Backup(backup::Args),
     Restore(backup::RestoreArgs),
     Copy(copy::Args),
+    Fork(fork::Args),
     Clear(clear::Args),
     Erase(erase::Args),
     Delete(delete::Args),
@@ -185,6 +187,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                     Command::Archive(args) => archive::run(&memories, args, &mut out).await,
                     Command::Backup(args) => backup::run(&memories, args, &mut out).await,
                     Command::Restore(args) => backup::restore(&memories, args, &mut out).await,
+                    Command::Fork(args) => fork::run(&memories, args, &mut out).await,
                     Command::Copy(args) => copy::run(&memories, args, &mut out).await,
                     Command::Clear(args) => clear::run(&memories, args, &mut out).await,
                     Command::Erase(args) => erase::run(&memories, args, &mut out).await,

@@ -14,7 +14,7 @@ use crate::sweep::non_zero;
 
 /// Some messages of a memory, in the order in which a copy is written.
 #[derive(Debug)]
-pub(super) enum Chunk {
+pub(crate) enum Chunk {
     /// Present messages.
     Messages(Vec<StoredMessage>),
     /// Messages of an archived removal; with the last ones, the tallies of all.
@@ -22,7 +22,7 @@ pub(super) enum Chunk {
 }
 
 /// The source of a copy.
-pub(super) trait Chunks: Send {
+pub(crate) trait Chunks: Send {
     /// The next chunk; `None` at the end, after which the copy may be completed.
     fn next(&mut self) -> impl Future<Output = Result<Option<Chunk>, Stopped>> + Send;
 
@@ -49,15 +49,14 @@ impl<E: Into<BackupError>> From<E> for Stopped {
 const MOST_MESSAGES: usize = 1_024;
 const CHUNK_BYTES: u64 = 512 << 10;
 
-/// The numbers of removals that are read at once.
-const REMOVALS_AT_ONCE: NonZeroUsize = non_zero(100);
+/// The removals that are read at once.
+pub(crate) const AT_ONCE: NonZeroUsize = non_zero(100);
 
 /// The part of a memory that is copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Extent {
     All,
     /// A fork: messages up to this place.
-    #[expect(dead_code, reason = "forks use it")]
     UpTo(Sequence, ForkOrigin),
 }
 
@@ -90,11 +89,16 @@ struct Open {
 }
 
 impl<'a> StoreReader<'a> {
-    pub(crate) async fn new(inner: &'a Inner, extent: Extent) -> Result<Self, MemoryError> {
+    pub(crate) async fn new(inner: &'a Inner) -> Result<Self, MemoryError> {
         let frame = inner.store().frame(&inner.key).await?;
         let stage = Stage::Messages(Cursor::from(frame.generation));
         let (limit, counted) = (non_zero(128), Counters::default());
-        Ok(Self { inner, frame, extent, stage, limit, read: 0, counted })
+        Ok(Self { inner, frame, extent: Extent::All, stage, limit, read: 0, counted })
+    }
+
+    /// Reads a part of the memory.
+    pub(crate) fn of(self, extent: Extent) -> Self {
+        Self { extent, ..self }
     }
 
     pub(crate) const fn frame(&self) -> &Frame {
@@ -145,7 +149,7 @@ impl<'a> StoreReader<'a> {
         let (store, key) = (self.inner.store(), &self.inner.key);
         let (mut numbers, mut before) = (Vec::new(), None);
         loop {
-            let page = store.removals(key, before, REMOVALS_AT_ONCE).await?;
+            let page = store.removals(key, before, AT_ONCE).await?;
             let Some(oldest) = page.last() else { return Ok(numbers) };
             before = Some(oldest.number);
             let kept = page.iter().filter(|removal| self.has(&removal.places));

@@ -12,8 +12,8 @@ use memory_flush::{
 };
 use memory_instance::backup::{BackupReader, RestoredTtl};
 use memory_instance::{
-    Change, ExclusiveError, MemoryError, MemoryInstance, Session, SweepOptions, Usage, Version,
-    WatchFrom, WindowOptions,
+    Change, ExclusiveError, ForkOptions, MemoryError, MemoryInstance, Session, SweepOptions, Usage,
+    Version, WatchFrom, WindowOptions,
 };
 use memory_lock::LockOptions;
 use memory_lock_testkit::{Cut, until};
@@ -50,12 +50,14 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance::exclusive, during a turn of another process",
     "MemoryInstance::exclusive, with a flush that it finds due",
     "MemoryInstance::flush_in_background",
+    "MemoryInstance::fork",
     "MemoryInstance::health",
     "MemoryInstance::is_empty",
     "MemoryInstance::leases",
     "MemoryInstance::last",
     "MemoryInstance::len",
     "MemoryInstance::messages",
+    "MemoryInstance::origin",
     "MemoryInstance::originals",
     "MemoryInstance::page",
     "MemoryInstance::page_before",
@@ -299,6 +301,15 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             assert_copied(case, &other).await;
             done.is_some()
         }
+        "MemoryInstance::fork" => {
+            let other = another(case);
+            let options = ForkOptions::new().with_id(uuid::Uuid::from_u128(fastrand::u128(..)));
+            let done = cut.off(memory.fork(&other, options)).await.map(Result::unwrap);
+            memory.fork(&other, options).await.unwrap();
+            assert_copied(case, &other).await;
+            done.is_some()
+        }
+        "MemoryInstance::origin" => cut.off(memory.origin()).await.map(Result::unwrap).is_some(),
         "MemoryInstance::copy_to" => {
             let other = another(case);
             let done = cut.off(memory.copy_to(&other)).await.map(Result::unwrap);

@@ -50,6 +50,7 @@ mod erase;
 mod exclusive;
 mod faults;
 mod flush;
+mod fork;
 mod isolation;
 mod logs;
 #[cfg(feature = "redis")]

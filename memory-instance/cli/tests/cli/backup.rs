@@ -9,6 +9,7 @@ on_every_store!(
     cut_off_backup_is_refused_and_deleted,
     example_of_export_keeps_summaries_and_priorities,
     memory_of_the_key_is_not_replaced,
+    fork_is_shown_in_health_and_independent,
 );
 
 const RESOURCE: &str = "id: default\nmax_tokens: 400\narchive: { keep: 30d }\n";
@@ -108,6 +109,24 @@ fn example_of_export_keeps_summaries_and_priorities(folder: &Folder) {
         assert_eq!(shown(&there, key), shown(folder, key));
     }
     assert!(folder.run_words(&words).out.contains("it was copied before"));
+}
+
+fn fork_is_shown_in_health_and_independent(folder: &Folder) {
+    with_flushed_talk(folder, "talk");
+    let said = folder.ok("fork other --key talk");
+    assert_eq!(said, "default:default:other: forked from default:default:talk at message 40\n");
+    assert_eq!(folder.ok("export --key other"), folder.ok("export --key talk"));
+    let health = folder.run("health --key other");
+    assert!(health.out.contains("forked from"), "{health:?}");
+    assert!(health.out.contains("default:default:talk at message 40"), "{health:?}");
+    let refused = folder.run("fork other --key talk");
+    assert!(refused.err.contains("this key already has a memory"), "{refused:?}");
+    let refused = folder.run("fork third --key talk --at 3");
+    assert!(refused.err.contains("covers messages up to"), "{refused:?}");
+    let past = folder.json("fork third --key talk --at 39 --json");
+    assert_eq!(past["origin"]["at"], 39);
+    folder.ok("delete --yes --key talk");
+    assert!(folder.ok("keys").contains("2 memories"));
 }
 
 fn memory_of_the_key_is_not_replaced(folder: &Folder) {

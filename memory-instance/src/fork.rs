@@ -1,0 +1,227 @@
+//! Forks: a memory that begins as another one was.
+
+use memory_core::plan::Units;
+use memory_core::store::{
+    ForkOrigin, Frame, SequenceSet, StoreError, StoreErrorKind, StoreOperation,
+};
+use memory_core::{MemoryKey, Sequence};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::backup::{BackupError, Done, Extent, Resume, Stopped, StoreReader};
+use crate::error::MemoryError;
+use crate::inner::{ATTEMPTS, Inner};
+use crate::instance::MemoryInstance;
+
+/// The options of [`MemoryInstance::fork`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct ForkOptions {
+    /// The place of the last message that the fork takes. Default: the newest.
+    pub at: Option<Sequence>,
+    /// The id of the fork: a repeated call with the same id returns the result of the first. Default: a random one, so
+    /// that a repeated call is refused.
+    pub id: Option<Uuid>,
+}
+
+impl ForkOptions {
+    /// A fork of the whole memory.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { at: None, id: None }
+    }
+
+    /// Ends the fork at this place.
+    #[must_use]
+    pub const fn with_end(mut self, at: Sequence) -> Self {
+        self.at = Some(at);
+        self
+    }
+
+    /// Sets the id, by which a repeated call is recognized.
+    #[must_use]
+    pub const fn with_id(mut self, id: Uuid) -> Self {
+        self.id = Some(id);
+        self
+    }
+}
+
+/// The result of a fork.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ForkReceipt {
+    /// The key of the fork.
+    pub key: MemoryKey,
+    /// The id of the fork.
+    pub id: Uuid,
+    /// The memory that it was forked from, as it is recorded in the fork.
+    pub origin: ForkOrigin,
+    /// Whether a call with the same id had completed it before.
+    pub completed_before: bool,
+}
+
+impl MemoryInstance {
+    /// Forks the memory: another one, which must not exist, begins with its messages up to a place, and is independent
+    /// afterwards. The fork records its origin ([`origin`](Self::origin), [`health`](Self::health)).
+    ///
+    /// The fork has the present messages up to the place with their ids, places, priorities and types, the archived
+    /// removals and receipts of which all places are up to it, and the records of erasures that concern it. Flushes
+    /// whose originals it has can be undone in it. Its counters begin with the messages that it holds, present and
+    /// archived. It has no records of earlier writers: a source that numbers its writes begins anew in it. Its TTL is
+    /// that of the origin until its first append.
+    ///
+    /// The fork is written in parts, on every store, so the new key may be in another slot of a Redis Cluster. Until it is
+    /// complete it can be neither read nor written ([`StoreErrorKind::Unfinished`]). A fork that was interrupted is
+    /// completed by another call, or ends an hour after its last part.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use memory_instance::{MemoryManager, MemoryResource};
+    /// use memory_instance::{ForkOptions, Message, Sequence};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let resource = MemoryResource::new("support", 8_000);
+    /// # let manager = MemoryManager::builder().with_resource(resource).open("memory://").await?;
+    /// # let memory = manager.memory("support", "case-4711")?;
+    /// memory.append_all(["Hello", "Refund it", "Done"].map(Message::user)).await?;
+    /// let other = manager.memory("support", "case-4711-without-refund")?;
+    /// let fork = memory.fork(&other, ForkOptions::new().with_end(Sequence::new(1))).await?;
+    /// assert_eq!(&fork.origin.key, memory.key());
+    /// other.append(Message::user("Send it again")).await?;
+    /// assert_eq!((memory.len().await?, other.len().await?), (3, 2));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Exists`] if the new key has a memory; [`StoreErrorKind::Invalid`] for a place that the memory
+    /// never had, one within the messages of a summary, or one between a tool call and its results;
+    /// [`MemoryError::Contended`] if the memory was flushed or changed during each of eight attempts.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the fork complete, absent or unfinished. Fork again to complete it.
+    #[doc(alias = "branch")]
+    #[doc(alias = "ForkUnfinished")]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    pub async fn fork(&self, new: &Self, options: ForkOptions) -> Result<ForkReceipt, MemoryError> {
+        new.writable("fork to")?;
+        let id = options.id.unwrap_or_else(Uuid::new_v4);
+        for _ in 0..ATTEMPTS {
+            match self.inner.fork_once(&new.inner, id, options.at).await {
+                Ok(receipt) => return Ok(receipt),
+                Err(Stopped::Changed) => {}
+                Err(Stopped::Failed(BackupError::Memory(error))) => return Err(error),
+                Err(Stopped::Failed(error)) => return Err(self.inner.refused(error.to_string())),
+            }
+        }
+        Err(self.inner.contended("fork"))
+    }
+
+    /// The memory that this one was forked from, if it is a fork.
+    ///
+    /// # Errors
+    /// [`MemoryError::Store`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    pub async fn origin(&self) -> Result<Option<ForkOrigin>, MemoryError> {
+        Ok(self.inner.store().origin(&self.inner.key).await?)
+    }
+}
+
+impl Inner {
+    async fn fork_once(
+        &self,
+        new: &Self,
+        id: Uuid,
+        at: Option<Sequence>,
+    ) -> Result<ForkReceipt, Stopped> {
+        let reader = StoreReader::new(self).await?;
+        let frame = reader.frame();
+        let at = at.unwrap_or(frame.last);
+        if !frame.is_written() || at == Sequence::ZERO || at > frame.last {
+            let last = frame.last;
+            let problem = format!("a fork ends at one of its numbers, 1 to {last}, not {at}");
+            return Err(self.refused(problem).into());
+        }
+        if at < frame.last {
+            self.check_end(frame, at).await?;
+        }
+        let (key, version) = (self.key.clone(), frame.version);
+        let origin = ForkOrigin { key, at, version, forked_at: self.backend.now() };
+        let chunks = reader.of(Extent::UpTo(at, origin.clone()));
+        let key = new.key.clone();
+        match new.receive(id, chunks, Resume::Never).await? {
+            Done::Copied { .. } => Ok(ForkReceipt { key, id, origin, completed_before: false }),
+            Done::Before => {
+                let first = new.store().origin(&key).await.map_err(MemoryError::from)?;
+                let origin = first.unwrap_or(origin);
+                Ok(ForkReceipt { key, id, origin, completed_before: true })
+            }
+        }
+    }
+
+    /// Refuses a place within a unit or within the messages of a summary.
+    async fn check_end(&self, frame: &Frame, at: Sequence) -> Result<(), Stopped> {
+        let outline = self.outline().await.map_err(MemoryError::from)?;
+        if outline.head.generation != frame.generation {
+            return Err(Stopped::Changed);
+        }
+        let timeout = self.rules.policy.open_call_timeout;
+        let units = Units::group(&outline.metas, self.backend.now(), timeout);
+        let is_cut = |unit| {
+            let mut members = units.members(unit).map(|meta| meta.sequence);
+            members.clone().any(|place| place <= at) && members.any(|place| place > at)
+        };
+        if let Some(unit) = units.iter().find(|unit| is_cut(unit)) {
+            let places: SequenceSet = units.members(unit).map(|meta| meta.sequence).collect();
+            let ranges = places.ranges();
+            let (first, last) = (ranges.first().map(|it| it.0), ranges.last().map(|it| it.1));
+            let (first, last) = (first.unwrap_or(at), last.unwrap_or(at));
+            let problem = format!(
+                "the fork would end between a call and its results, {first} to {last}; end it before or after them"
+            );
+            return Err(self.refused(problem).into());
+        }
+        for summary in outline.metas.iter().filter(|meta| meta.summary && meta.sequence <= at) {
+            let last = self.end_of_summary(frame, summary.sequence).await?;
+            if last > at {
+                let problem = format!(
+                    "the summary at {} covers messages up to {last}; end the fork there or later, or undo that flush first",
+                    summary.sequence
+                );
+                return Err(self.refused(problem).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// The last place of all summaries that were written at a place, as far as receipts are kept.
+    async fn end_of_summary(
+        &self,
+        frame: &Frame,
+        place: Sequence,
+    ) -> Result<Sequence, MemoryError> {
+        let mut last = place;
+        let mut look = |receipt: &memory_core::store::FlushReceipt| {
+            if receipt.summary.as_ref().is_some_and(|summary| summary.sequence == place) {
+                let end = receipt.summarized.ranges().last().map(|(_, end)| *end);
+                last = last.max(end.unwrap_or_default());
+            }
+        };
+        frame.receipts.iter().for_each(&mut look);
+        let mut before = None;
+        loop {
+            let removals = self.store().removals(&self.key, before, crate::backup::AT_ONCE).await?;
+            let Some(oldest) = removals.last() else { return Ok(last) };
+            before = Some(oldest.number);
+            removals.iter().filter_map(|removal| removal.receipt.as_ref()).for_each(&mut look);
+        }
+    }
+
+    fn refused(&self, problem: String) -> MemoryError {
+        let kind = StoreErrorKind::Invalid(problem);
+        StoreError::new(StoreOperation::Copy, kind).not_applied().at(&self.key).into()
+    }
+}

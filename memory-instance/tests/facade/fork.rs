@@ -1,0 +1,167 @@
+//! Forks: memories that begin as others were.
+
+use std::time::Duration;
+
+use memory_core::dialect::ToolCall;
+use memory_core::resource::ArchiveSettings;
+use memory_core::store::{Access, CopyStep, CopyWrite, StoreErrorKind};
+use memory_core::{MemoryResource, Message, Sequence};
+use memory_instance::{Conditional, FlushMode, ForkOptions, ManagerBuilder, MemoryInstance};
+use uuid::Uuid;
+
+use crate::support::{On, World, checked, texts, with};
+
+on_every_backend![
+    fork_is_independent_and_names_its_origin,
+    fork_of_a_past_place_accounts_for_it,
+    fork_has_the_archive_of_its_messages,
+    fork_ends_neither_in_a_unit_nor_summary,
+    fork_sent_twice_returns_its_first_result,
+    unfinished_fork_is_refused_and_completed,
+];
+
+fn archiving() -> ManagerBuilder {
+    let mut resource = MemoryResource::new("m", 400);
+    resource.archive = ArchiveSettings::keep_for(Duration::from_hours(24));
+    with(resource).with_flush_mode(FlushMode::Manual)
+}
+
+async fn talk(memory: &MemoryInstance, count: usize) {
+    for number in 0..count {
+        let text = format!("message {number} of a conversation that goes on");
+        memory.append(Message::user(text)).await.unwrap();
+    }
+}
+
+fn other(world: &World) -> MemoryInstance {
+    world.manager.memory("m", "fork").unwrap()
+}
+
+fn at(place: u64) -> ForkOptions {
+    ForkOptions::new().with_end(Sequence::new(place))
+}
+
+async fn fork_is_independent_and_names_its_origin(on: On) {
+    let world = on.world(archiving()).await;
+    let (memory, fork) = (world.memory(), other(&world));
+    talk(&memory, 5).await;
+    let receipt = memory.fork(&fork, ForkOptions::new()).await.unwrap();
+    assert_eq!(memory.messages().await.unwrap(), fork.messages().await.unwrap());
+    assert_eq!(memory.counters().await.unwrap(), fork.counters().await.unwrap());
+    let origin = fork.origin().await.unwrap().unwrap();
+    assert_eq!(origin, receipt.origin);
+    assert_eq!((&origin.key, origin.at.number(), origin.version), (memory.key(), 5, 5));
+    assert_eq!(fork.health().await.unwrap().origin, Some(origin));
+    assert_eq!(memory.health().await.unwrap().origin, None);
+    memory.append(Message::user("here")).await.unwrap();
+    fork.append(Message::user("there")).await.unwrap();
+    assert_eq!(texts(&memory).await[5..], ["here"]);
+    assert_eq!(texts(&fork).await[5..], ["there"]);
+    memory.delete().await.unwrap();
+    assert_eq!(fork.len().await.unwrap(), 6);
+    checked(&fork, &world.manager).await;
+}
+
+async fn fork_of_a_past_place_accounts_for_it(on: On) {
+    let world = on.world(archiving()).await;
+    let (memory, fork) = (world.memory(), other(&world));
+    talk(&memory, 9).await;
+    memory.erase([Sequence::new(2), Sequence::new(8)], "test").await.unwrap();
+    memory.fork(&fork, at(4)).await.unwrap();
+    assert_eq!(fork.messages().await.unwrap(), memory.messages().await.unwrap()[..3]);
+    let outline = checked(&fork, &world.manager).await;
+    let counters = &outline.head.counters;
+    assert_eq!((counters.appended, counters.present.messages, counters.withdrawn), (3, 3, 0));
+    assert_eq!(fork.erasures().await.unwrap().len(), 1);
+    let appended = fork.append(Message::user("next")).await.unwrap();
+    assert_eq!(appended.outcome.first(), Some(Sequence::new(5)));
+    for wrong in [0, 10] {
+        let refused = memory.fork(&world.manager.memory("m", "x").unwrap(), at(wrong)).await;
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("a fork ends at one of its numbers, 1 to 9"), "{refused}");
+    }
+    let nothing = world.manager.memory("m", "nothing").unwrap();
+    assert!(nothing.fork(&fork, ForkOptions::new()).await.is_err());
+}
+
+async fn fork_has_the_archive_of_its_messages(on: On) {
+    let world = on.world(archiving()).await;
+    let (memory, fork) = (world.memory(), other(&world));
+    talk(&memory, 40).await;
+    let before = memory.messages().await.unwrap();
+    let flush = memory.perform_flush().await.unwrap().unwrap();
+    let last = memory.messages().await.unwrap().last().unwrap().meta.sequence;
+    talk(&memory, 2).await;
+    let version = memory.version().await.unwrap();
+    let rewound = memory.rewind(Sequence::new(41), version).await.unwrap();
+    assert!(matches!(rewound, Conditional::Applied(_)));
+    memory.fork(&fork, ForkOptions::new().with_end(last)).await.unwrap();
+    let outline = checked(&fork, &world.manager).await;
+    assert_eq!(outline.head.counters.summarized, flush.summarized.len());
+    assert_eq!(outline.head.counters.appended, 40);
+    let removals = fork.removals(None, std::num::NonZeroUsize::MAX).await.unwrap();
+    assert_eq!(removals.len(), 1, "the rewind was of a later message");
+    fork.undo_flush(flush.id).await.unwrap();
+    assert_eq!(fork.messages().await.unwrap(), before);
+    let counters = checked(&fork, &world.manager).await.head.counters;
+    assert_eq!((counters.appended, counters.summarized), (40, 0));
+}
+
+async fn fork_ends_neither_in_a_unit_nor_summary(on: On) {
+    let world = on.world(archiving()).await;
+    let (memory, fork) = (world.memory(), other(&world));
+    talk(&memory, 40).await;
+    let flush = memory.perform_flush().await.unwrap().unwrap();
+    memory.append(Message::calls([ToolCall::function("c", "find", "{}")])).await.unwrap();
+    memory.append(Message::tool_result("c", "found")).await.unwrap();
+    memory.append(Message::user("thanks")).await.unwrap();
+    let refused = memory.fork(&fork, at(41)).await.unwrap_err().to_string();
+    assert!(refused.contains("between a call and its results, 41 to 42"), "{refused}");
+    let end = flush.summarized.ranges().last().unwrap().1.number();
+    let refused = memory.fork(&fork, at(end - 1)).await.unwrap_err().to_string();
+    assert!(refused.contains(&format!("covers messages up to {end}")), "{refused}");
+    assert_eq!(fork.len().await.unwrap(), 0);
+    memory.fork(&fork, at(42)).await.unwrap();
+    let messages = memory.messages().await.unwrap();
+    assert_eq!(fork.messages().await.unwrap(), messages[..messages.len() - 1]);
+}
+
+async fn fork_sent_twice_returns_its_first_result(on: On) {
+    let world = on.world(archiving()).await;
+    let (memory, fork) = (world.memory(), other(&world));
+    talk(&memory, 3).await;
+    let options = ForkOptions::new().with_id(Uuid::from_u128(7));
+    let first = memory.fork(&fork, options).await.unwrap();
+    memory.append(Message::user("later")).await.unwrap();
+    let again = memory.fork(&fork, options).await.unwrap();
+    assert!(again.completed_before && !first.completed_before);
+    assert_eq!((again.origin, again.id), (first.origin, first.id));
+    assert_eq!(fork.len().await.unwrap(), 3);
+    let refused = memory.fork(&fork, ForkOptions::new()).await.unwrap_err();
+    assert_eq!(refused.store_kind(), Some(&StoreErrorKind::Exists));
+    let refused = memory.fork(&memory, ForkOptions::new()).await.unwrap_err();
+    assert_eq!(refused.store_kind(), Some(&StoreErrorKind::Exists));
+    let refused = memory.fork(&fork.read_only(), options).await.unwrap_err();
+    assert!(matches!(refused, memory_instance::MemoryError::ReadOnly { .. }));
+}
+
+/// As if the process had ended after its first part, and the memory had then been flushed.
+async fn unfinished_fork_is_refused_and_completed(on: On) {
+    let world = on.world(archiving()).await;
+    let (memory, fork) = (world.memory(), other(&world));
+    talk(&memory, 40).await;
+    let copy = Uuid::from_u128(7);
+    for step in [CopyStep::Begin, CopyStep::Messages(memory.messages().await.unwrap())] {
+        let write = CopyWrite { copy, step };
+        world.manager.store().write_copy(fork.key(), Access::OPEN, &write).await.unwrap();
+    }
+    let refused = fork.messages().await.unwrap_err();
+    assert_eq!(refused.store_kind(), Some(&StoreErrorKind::Unfinished));
+    let refused = fork.append(Message::user("early")).await.unwrap_err();
+    assert_eq!(refused.store_kind(), Some(&StoreErrorKind::Unfinished));
+    assert!(refused.to_string().contains("run it again to complete it"), "{refused}");
+    memory.perform_flush().await.unwrap().unwrap();
+    memory.fork(&fork, ForkOptions::new().with_id(copy)).await.unwrap();
+    assert_eq!(fork.messages().await.unwrap(), memory.messages().await.unwrap());
+    checked(&fork, &world.manager).await;
+}
