@@ -2,6 +2,7 @@
 
 mod agents;
 mod mishaps;
+mod past;
 mod slow;
 
 use anyhow::{Context as _, ensure};
@@ -110,6 +111,7 @@ impl Stage<'_> {
         self.come_too_late().await?;
         self.kill().await?;
         self.ask_for_the_window().await?;
+        self.look_back().await?;
         self.account().await
     }
 
