@@ -8,7 +8,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use memory_core::store::{
-    Access, Clear, FlushReceipt, Read, Restore, Retention, Splice, StoreError, StoreErrorKind,
+    Access, Clear, FlushReceipt, Read, Restore, Retention, SearchQuery, Splice, StoreError,
+    StoreErrorKind,
 };
 use memory_core::{MemoryStore, Sequence};
 use memory_core_testkit::fuzz::{SECRET, corpus, fuzz, mutated, peak_of};
@@ -28,6 +29,7 @@ async fn whole(path: &Path) {
         append(&store, &key("k"), write(1, number), &[SECRET, "five"]).await.unwrap();
     }
     append(&store, &key("other"), write(2, 1), &["x"]).await.unwrap();
+    store.rebuild_index(&key("k")).await.unwrap();
     let generation = store.head(&key("k")).await.unwrap().generation;
     let mut receipt =
         FlushReceipt::new(uuid::Uuid::from_u128(9), "fifo", jiff::Timestamp::UNIX_EPOCH);
@@ -67,6 +69,7 @@ async fn use_all(path: &Path) -> Result<(), StoreError> {
         hear(store.archived(&k, removal.number, Sequence::ZERO, most).await.err());
     }
     hear(removals.err());
+    hear(store.search(&k, &SearchQuery::new("five")).await.err());
     hear(store.keys(None, NonZeroUsize::new(9).unwrap()).await.err());
     hear(append(&store, &k, write(1, 50), &["new"]).await.err());
     hear(append(&store, &k, write(3, 1), &["new"]).await.err());
@@ -147,6 +150,9 @@ const COLUMNS: &[(&str, &str)] = &[
     ("archive", "created_at"),
     ("archive", "link"),
     ("archive", "body"),
+    ("indexed", "memory"),
+    ("indexed", "last"),
+    ("stale", "place"),
 ];
 
 fn value() -> impl Strategy<Value = Value> {
