@@ -1,0 +1,64 @@
+//! Copies of long memories, and the fields of unfinished ones.
+
+mod support;
+
+use memory_core::MemoryStore;
+use memory_core::store::{
+    Access, CopyProgress, CopyStep, CopyWrite, Read, StoreErrorKind, WriterId,
+};
+use memory_redis_testkit::any_server;
+use support::{append, checked_outline, fill, key, store, texts, write};
+use uuid::Uuid;
+
+/// More fields than one script lists.
+const LONG: usize = 5_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_memory_is_copied_with_all_writers() {
+    let server = any_server().await;
+    let store = store(server.url()).await;
+    let (k, to) = (key("long"), key("copy"));
+    fill(&store, &k, LONG).await;
+    let sessions: Vec<_> = (1..=70)
+        .rev()
+        .map(|number| WriterId::session(1_700_000_000_000 + number, number))
+        .collect();
+    for writer in &sessions {
+        append(&store, &k, writer.write(3), &["x"]).await.unwrap();
+    }
+    let frame = store.frame(&k).await.unwrap();
+    let writers: Vec<_> = frame.writers.iter().map(|record| record.writer).collect();
+    assert_eq!(writers[0], WriterId::new(9));
+    assert_eq!(writers[1..], sessions, "in the order of their first writes");
+    assert_eq!((frame.writers[0].number, frame.writers[1].number), (5, 3));
+    assert_eq!(frame.counters, checked_outline(&store, &k).await.head.counters);
+
+    let messages = store.read(&k, Read::default()).await.unwrap().messages;
+    let copy = Uuid::from_u128(1);
+    let last = messages.last().unwrap().meta.sequence;
+    let step =
+        async |step| store.write_copy(&to, Access::OPEN, &CopyWrite { copy, step }).await.unwrap();
+    step(CopyStep::Begin).await;
+    assert_eq!(step(CopyStep::Messages(messages)).await, CopyProgress::reached(last, 0));
+    let memory = store.link().keys().memory(to.as_str());
+    let ttl = async || {
+        let left = store.link().send(redis::cmd("PTTL").arg(&memory)).await.unwrap();
+        redis::from_redis_value::<i64>(left).unwrap()
+    };
+    assert!((1..=3_600_000).contains(&ttl().await));
+    let refused = store.head(&to).await.unwrap_err();
+    assert_eq!(refused.kind(), &StoreErrorKind::Unfinished);
+    step(CopyStep::Finish { frame: Box::new(frame.clone()), removals: 0 }).await;
+    assert_eq!(ttl().await, -1);
+    let left = store.link().send(redis::cmd("HEXISTS").arg(&memory).arg("c")).await.unwrap();
+    assert!(!redis::from_redis_value::<bool>(left).unwrap());
+
+    assert_eq!(texts(&store, &k).await, texts(&store, &to).await);
+    let copied = store.frame(&to).await.unwrap();
+    assert_eq!(copied.writers, frame.writers);
+    checked_outline(&store, &to).await;
+    let again = append(&store, &to, sessions[4].write(3), &["x"]).await.unwrap();
+    assert!(again.outcome.is_duplicate());
+    append(&store, &to, write(9, 100), &["new"]).await.unwrap();
+    checked_outline(&store, &to).await;
+}
