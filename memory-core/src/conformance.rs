@@ -26,7 +26,7 @@
 //! use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 //! use memory_core::health::ServerHealth;
 //! use memory_core::lease::{LeaseDomain, LeaseProof};
-//! use memory_core::store::{StoreOperation, StoreWatch, LocalWatchers, Access, Append, Appended, ArchivedRemoval, Clear, Counters, Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, Head, MemoryState, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, Restore, Splice, StoreError, UnusedPage, UnusedQuery};
+//! use memory_core::store::{StoreOperation, StoreWatch, LocalWatchers, Access, Append, Appended, ArchivedRemoval, Clear, Counters, Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, Head, MemoryState, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, ReplaceAll, Restore, Splice, StoreError, UnusedPage, UnusedQuery};
 //! # use std::collections::BTreeMap;
 //! # use std::num::NonZeroUsize;
 //! # use std::ops::Bound;
@@ -87,6 +87,14 @@
 //! #         clear: &Clear,
 //! #     ) -> Result<Counters, StoreError> {
 //! #         self.with(key, |memory, now| memory.clear(access, clear, now)).map_err(at(key))
+//! #     }
+//! #     async fn replace_all(
+//! #         &self,
+//! #         key: &MemoryKey,
+//! #         access: Access,
+//! #         replace: &ReplaceAll,
+//! #     ) -> Result<Appended, StoreError> {
+//! #         self.with(key, |memory, now| memory.replace_all(access, replace, now)).map_err(at(key))
 //! #     }
 //! #     async fn restore(
 //! #         &self,
@@ -246,6 +254,7 @@ mod copy;
 mod erase;
 mod read;
 mod replace;
+mod replace_all;
 mod replaced;
 mod restore;
 mod rollback;
@@ -303,6 +312,11 @@ pub trait StoreFixture: Debug + Send + Sync {
     fn copies(&self) -> bool {
         true
     }
+
+    /// Whether the store implements [`replace_all`](MemoryStore::replace_all). Default: it does.
+    fn replaces_all(&self) -> bool {
+        true
+    }
 }
 
 /// Restores the state of a store under its open handle, as after a failover that loses the newest writes, or after a
@@ -323,6 +337,8 @@ pub fn cases() -> impl Iterator<Item = Case> {
         .chain(unused::CASES)
         .chain(archive::CASES)
         .chain(restore::CASES)
+        .chain(replace_all::CASES)
+        .chain(replace_all::ARCHIVE_CASES)
         .chain(replaced::CASES)
         .chain(replaced::ARCHIVE_CASES)
         .chain(erase::CASES)

@@ -2,7 +2,8 @@
 //! the messages into `serde_json::Value`, and beside a script that does nothing.
 //!
 //! `cargo bench -p memory-instance --features redis --bench reads`, with a `redis-server` on the PATH or
-//! `MEMORY_TEST_REDIS_URL`. Two messages are appended before each warm read; only the read is timed.
+//! `MEMORY_TEST_REDIS_URL`. Before each warm read another process appends two messages; only the
+//! read is timed.
 
 #![expect(
     clippy::disallowed_methods,
@@ -199,7 +200,15 @@ fn warm<T>(
     mut read: impl AsyncFnMut(&MemoryInstance) -> T,
 ) {
     let two = || vec![Message::user(TEXT), Message::user(TEXT)];
-    warm_after(b, runtime, manager, size, two, async |memory| read(memory).await);
+    let by = Writer::OtherProcess;
+    warm_after(b, runtime, manager, size, by, two, async |memory| read(memory).await);
+}
+
+/// The process that appends.
+#[derive(Clone, Copy)]
+enum Writer {
+    Reader,
+    OtherProcess,
 }
 
 /// Times a read after an append of this batch.
@@ -208,16 +217,21 @@ fn warm_after<T>(
     runtime: &Runtime,
     manager: &MemoryManager,
     size: u64,
+    by: Writer,
     mut batch: impl FnMut() -> Vec<Message>,
     mut read: impl AsyncFnMut(&MemoryInstance) -> T,
 ) {
     b.iter_custom(|count| {
         let memory = filled(runtime, manager, size);
+        let writer = match by {
+            Writer::Reader => memory.clone(),
+            Writer::OtherProcess => fresh(manager, &memory),
+        };
         runtime.block_on(read(&memory));
         let mut spent = Duration::ZERO;
         let reads = count.min(READS);
         for _ in 0..reads {
-            runtime.block_on(memory.append_all(batch())).unwrap();
+            runtime.block_on(writer.append_all(batch())).unwrap();
             let begun = Instant::now();
             let answer = black_box(runtime.block_on(read(&memory)));
             spent += begun.elapsed();
@@ -285,7 +299,7 @@ fn reads(c: &mut Criterion, name: &str, runtime: &Runtime, medium: &mut dyn Medi
                 let result = Message::tool_result(id, &*long);
                 vec![Message::calls([of_tool]), result, Message::assistant(TEXT)]
             };
-            warm_after(b, runtime, medium.manager(), size, turn, async |memory| {
+            warm_after(b, runtime, medium.manager(), size, Writer::Reader, turn, async |memory| {
                 memory.context(4_000).await.unwrap()
             });
         });

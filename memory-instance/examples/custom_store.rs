@@ -26,8 +26,8 @@ use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, Clear, Counters, Cursor, Durability, Erase, Erased,
     Erasure, FlushReceipt, Head, LocalWatchers, MemoryState, Outline, Page, Read, RemainingCopy,
-    RemoveUnused, RemovedUnused, Replace, Restore, SearchQuery, SearchResults, Splice, StoreError,
-    StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+    RemoveUnused, RemovedUnused, Replace, ReplaceAll, Restore, SearchQuery, SearchResults, Splice,
+    StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_instance::{Clock, ClockExt as _, LockManager, MemoryManager, MemoryResource, Message};
@@ -89,6 +89,7 @@ enum Write {
     Replace(Access, Box<Replace>),
     Splice(Access, Box<Splice>),
     Clear(Access, Clear),
+    ReplaceAll(Access, Box<ReplaceAll>),
     Restore(Access, Restore),
     Erase(Access, Box<Erase>),
     Claim(LeaseProof),
@@ -121,6 +122,9 @@ impl Journal {
                 Write::Replace(access, replace) => memory.replace(access, &replace, at).map(drop),
                 Write::Splice(access, splice) => memory.splice(access, &splice, at).map(drop),
                 Write::Clear(access, clear) => memory.clear(access, &clear, at).map(drop),
+                Write::ReplaceAll(access, replace) => {
+                    memory.replace_all(access, &replace, at).map(drop)
+                }
                 Write::Restore(access, restore) => memory.restore(access, &restore, at).map(drop),
                 Write::Erase(access, erase) => memory.erase(access, &erase, at).map(drop),
                 Write::Claim(lease) => memory.claim(lease, at),
@@ -258,6 +262,18 @@ impl MemoryStore for JournalStore {
     ) -> Result<Counters, StoreError> {
         self.write(StoreOperation::Clear, key, Write::Clear(access, *clear), |memory, now| {
             memory.clear(access, clear, now)
+        })
+    }
+
+    async fn replace_all(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        replace: &ReplaceAll,
+    ) -> Result<Appended, StoreError> {
+        let record = Write::ReplaceAll(access, Box::new(replace.clone()));
+        self.write(StoreOperation::ReplaceAll, key, record, |memory, now| {
+            memory.replace_all(access, replace, now)
         })
     }
 

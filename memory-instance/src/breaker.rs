@@ -11,9 +11,9 @@ use memory_core::resource::CircuitBreakerSettings;
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite, Counters,
     Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, ForkOrigin, Frame, Head, KnownBatch,
-    Outline, Page, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, Restore, Scrubbed,
-    SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch,
-    UnusedPage, UnusedQuery,
+    Outline, Page, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, ReplaceAll, Restore,
+    Scrubbed, SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation,
+    StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use reliakit_circuit::State;
@@ -266,6 +266,16 @@ impl MemoryStore for CircuitBreaker {
     ) -> Result<Counters, StoreError> {
         self.guard(Call::write(StoreOperation::Clear, key), self.store.clear(key, access, clear))
             .await
+    }
+
+    async fn replace_all(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        replace: &ReplaceAll,
+    ) -> Result<Appended, StoreError> {
+        let call = Call::write(StoreOperation::ReplaceAll, key);
+        self.guard(call, self.store.replace_all(key, access, replace)).await
     }
 
     async fn restore(

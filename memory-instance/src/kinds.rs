@@ -42,6 +42,11 @@ impl Kinds {
         Ok(())
     }
 
+    /// Checks that the types of this batch alone are at most `most`.
+    pub(crate) fn check_alone(batch: &[NewMessage], most: u64) -> Result<(), LimitError> {
+        Self::default().check(batch, most)
+    }
+
     /// Updates the known types after this batch, if it contained custom ones.
     pub(crate) fn learn_from(&self, batch: &[NewMessage], counters: &Counters) {
         if own(batch).next().is_some() {

@@ -16,6 +16,7 @@ mod flush;
 mod fork;
 mod health;
 mod lease;
+mod replace_all;
 mod search;
 mod shutdown;
 mod sweep;

@@ -8,6 +8,7 @@ use memory_core::store::{Counters, NewMessage};
 
 use crate::error::MemoryError;
 use crate::inner::Inner;
+use crate::kinds::Kinds;
 
 impl Inner {
     /// The number of tokens by which the critical messages alone exceed the budget. No flush removes them.
@@ -57,6 +58,12 @@ impl Inner {
     /// Checks the number of custom content types against those that this instance knows.
     pub(crate) fn check_kinds(&self, messages: &[NewMessage]) -> Result<(), LimitError> {
         self.kinds.check(messages, self.rules.resource.limits.content_types)
+    }
+
+    /// Checks the number of custom content types of a batch that replaces all messages.
+    pub(crate) fn check_kinds_alone(&self, messages: &[NewMessage]) -> Result<(), MemoryError> {
+        Kinds::check_alone(messages, self.rules.resource.limits.content_types)
+            .map_err(|reason| self.over_limit(reason))
     }
 
     /// Checks the kinds against the store's counters: other writers may have removed messages since this

@@ -230,7 +230,7 @@ impl MemoryInstance {
 
 impl Inner {
     /// The messages and the version that came after this one.
-    async fn conflict(&self, expected: Version) -> Result<Conflict, MemoryError> {
+    pub(crate) async fn conflict(&self, expected: Version) -> Result<Conflict, MemoryError> {
         let page = self.page(None, None).await?;
         let version = Version::at_end(page.cursor);
         let after = expected.cursor().sequence;

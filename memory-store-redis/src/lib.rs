@@ -15,6 +15,7 @@ mod names;
 mod parts;
 mod places;
 mod reads;
+mod replace_all;
 mod scripts;
 mod unused;
 mod watch;

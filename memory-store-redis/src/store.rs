@@ -7,8 +7,8 @@ use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite, Counters,
     Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, ForkOrigin, Frame, Head, KnownBatch,
-    Outline, Page, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, Restore, Scrubbed,
-    Splice, StoreError, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+    Outline, Page, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, ReplaceAll, Restore,
+    Scrubbed, Splice, StoreError, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_redis_link::{Acknowledge, LinkErrorKind, RedisConfig, RedisLink};
@@ -129,6 +129,15 @@ impl MemoryStore for RedisStore {
         clear: &Clear,
     ) -> Result<Counters, StoreError> {
         self.clear_all(key, access, clear).await
+    }
+
+    async fn replace_all(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        replace: &ReplaceAll,
+    ) -> Result<Appended, StoreError> {
+        self.replace_all_by(key, access, replace).await
     }
 
     async fn restore(

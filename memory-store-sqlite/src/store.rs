@@ -10,8 +10,8 @@ use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite, Counters,
     Cursor, Durability, Erase, Erased, Erasure, ExpiredMemories, FlushReceipt, ForkOrigin, Frame,
     Head, KnownBatch, NewMessage, Outline, Page, Read, RemainingCopy, RemoveUnused, RemovedUnused,
-    Replace, Restore, Scrubbed, SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind,
-    StoreOperation, StoreWatch, UnusedMemory, UnusedPage, UnusedQuery,
+    Replace, ReplaceAll, Restore, Scrubbed, SearchQuery, SearchResults, Splice, StoreError,
+    StoreErrorKind, StoreOperation, StoreWatch, UnusedMemory, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_sqlite_file::{PausedRuntime, WorkerThreads, answer, sqlite_domain};
@@ -19,7 +19,8 @@ use tokio::sync::oneshot;
 
 use crate::codec::Encoded;
 use crate::commands::{
-    AppendRows, ClaimToken, ClearRows, EraseRows, RemoveRows, ReplaceRow, RestoreRows, SpliceRows,
+    AppendRows, ClaimToken, ClearRows, EraseRows, RemoveRows, ReplaceAllRows, ReplaceRow,
+    RestoreRows, SpliceRows,
 };
 use crate::config::SqliteConfig;
 use crate::error::{JobError, no_thread};
@@ -29,6 +30,11 @@ use crate::reads;
 use crate::scrub::scrub;
 use crate::watches::{Registry, Watches};
 use crate::writer::Writer;
+
+/// The rows of a batch.
+fn encoded(batch: &Append) -> Result<Vec<Encoded>, StoreErrorKind> {
+    batch.messages.iter().map(|new| Encoded::new(&new.message)).collect()
+}
 
 /// The number of memories that are checked for expiry together.
 const LOOKED_AT: NonZeroUsize = match NonZeroUsize::new(1_000) {
@@ -239,12 +245,7 @@ impl MemoryStore for SqliteStore {
                 "a batch must hold at least one message".into(),
             )));
         }
-        let encoded = append
-            .messages
-            .iter()
-            .map(|new| Encoded::new(&new.message))
-            .collect::<Result<_, _>>()
-            .map_err(refuse)?;
+        let encoded = encoded(append).map_err(refuse)?;
         self.writer.submit(key, AppendRows { access, append: append.clone(), encoded }).await
     }
 
@@ -282,6 +283,18 @@ impl MemoryStore for SqliteStore {
         clear: &Clear,
     ) -> Result<Counters, StoreError> {
         self.writer.submit(key, ClearRows { access, clear: *clear }).await
+    }
+
+    async fn replace_all(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        replace: &ReplaceAll,
+    ) -> Result<Appended, StoreError> {
+        let refuse = |kind| StoreError::new(StoreOperation::ReplaceAll, kind).not_applied().at(key);
+        replace.check().map_err(refuse)?;
+        let encoded = encoded(&replace.batch).map_err(refuse)?;
+        self.writer.submit(key, ReplaceAllRows { access, replace: replace.clone(), encoded }).await
     }
 
     async fn restore(

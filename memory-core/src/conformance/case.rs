@@ -28,6 +28,8 @@ pub(super) enum Needs {
     Erasure,
     ErasureAndArchive,
     Copies,
+    ReplaceAll,
+    ReplaceAllAndArchive,
 }
 
 impl Debug for Case {
@@ -50,11 +52,17 @@ impl Case {
             }
             Needs::ErasureAndArchive if !fixture.keeps_archive() => return skip("archive"),
             Needs::Copies if !fixture.copies() => return skip("copies"),
+            Needs::ReplaceAll | Needs::ReplaceAllAndArchive if !fixture.replaces_all() => {
+                return skip("replacement of all messages");
+            }
+            Needs::ReplaceAllAndArchive if !fixture.keeps_archive() => return skip("archive"),
             Needs::Nothing
             | Needs::Archive
             | Needs::Erasure
             | Needs::ErasureAndArchive
-            | Needs::Copies => None,
+            | Needs::Copies
+            | Needs::ReplaceAll
+            | Needs::ReplaceAllAndArchive => None,
             Needs::Rollback => match fixture.fresh_with_rollback(clock.clone()).await {
                 Some(both) => Some(both),
                 None => return skip("rollback"),

@@ -62,7 +62,7 @@ impl Subject {
         self.checked_outline(key).await;
     }
 
-    async fn splice(&self, key: &MemoryKey, change: impl FnOnce(Splice) -> Splice) {
+    pub(super) async fn splice(&self, key: &MemoryKey, change: impl FnOnce(Splice) -> Splice) {
         let splice = change(Splice::of(&self.checked_outline(key).await));
         self.store.splice(key, Access::OPEN, &splice).await.unwrap();
     }

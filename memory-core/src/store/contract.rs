@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite, Counters,
     Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, ForkOrigin, Frame, Head, KnownBatch,
-    Outline, Page, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, Restore,
+    Outline, Page, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, ReplaceAll, Restore,
     RestoreRefusal, Scrubbed, SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind,
     StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
@@ -113,6 +113,32 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
         access: Access,
         clear: &Clear,
     ) -> Result<Counters, StoreError>;
+
+    /// Replaces all messages by a batch: [clears](Self::clear) the memory and [appends](Self::append) in one step.
+    ///
+    /// # Correctness
+    /// One atomic step, with the effects of both: the old messages are counted as cleared, receipts are removed, the
+    /// generation changes, and the batch gets the next places. A batch with an
+    /// [expected version](Append::expected) is refused if the memory is no longer at this version. A retry is
+    /// recognized first by its [`WriteId`] and answered with its first result. The default method refuses.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Invalid`] without a message, and by the default method; otherwise as
+    /// [`append`](Self::append).
+    ///
+    /// # Cancel safety
+    /// As [`append`](Self::append).
+    async fn replace_all(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        replace: &ReplaceAll,
+    ) -> Result<Appended, StoreError> {
+        let _ = (access, replace);
+        let problem = "this store does not implement the replacement of all messages";
+        let kind = StoreErrorKind::Invalid(problem.into());
+        Err(StoreError::new(StoreOperation::ReplaceAll, kind).not_applied().at(key))
+    }
 
     /// Undoes a removal whose messages are in the archive: they return to their places, and the summary of the flush
     /// is removed.

@@ -13,8 +13,8 @@ use super::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite, Cursor,
     Durability, Erase, Erased, Erasure, ForkOrigin, Frame, Head, KnownBatch, LocalWatchers,
     MemoryState, MemoryStore, Outline, Page, Read, RemainingCopy, RemoveUnused, RemovedUnused,
-    Replace, Restore, Scrubbed, SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind,
-    StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+    Replace, ReplaceAll, Restore, Scrubbed, SearchQuery, SearchResults, Splice, StoreError,
+    StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
 use crate::clock::Clock;
 use crate::counters::Counters;
@@ -150,6 +150,17 @@ impl MemoryStore for InMemoryStore {
     ) -> Result<Counters, StoreError> {
         self.write_memory(StoreOperation::Clear, key, |memory, now| {
             memory.clear(access, clear, now)
+        })
+    }
+
+    async fn replace_all(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        replace: &ReplaceAll,
+    ) -> Result<Appended, StoreError> {
+        self.write_memory(StoreOperation::ReplaceAll, key, |memory, now| {
+            memory.replace_all(access, replace, now)
         })
     }
 

@@ -12,6 +12,8 @@ pub enum StoreOperation {
     Append,
     /// Replacing a message.
     Replace,
+    /// Replacing all messages.
+    ReplaceAll,
     /// Committing a flush, or closing calls.
     Splice,
     /// Clearing a memory.
@@ -52,6 +54,7 @@ impl StoreOperation {
             Self::Open => "open",
             Self::Append => "append to",
             Self::Replace => "replace a message of",
+            Self::ReplaceAll => "replace all messages of",
             Self::Splice => "flush",
             Self::Clear => "clear",
             Self::Restore => "undo a removal of",

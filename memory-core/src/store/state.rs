@@ -16,13 +16,13 @@ use self::archive::{Archive, Removal};
 use self::copy::{Copied, Unfinished};
 use super::{
     Access, Append, AppendOutcome, Appended, Clear, Cursor, Generation, Head, RemovalCause,
-    RemoveUnused, RemovedUnused, Replace, Splice, StoreErrorKind, Version,
+    RemoveUnused, RemovedUnused, Replace, ReplaceAll, Retention, Splice, StoreErrorKind, Version,
 };
 use crate::counters::Counters;
 use crate::erasure::Erasure;
 use crate::lease::{FencingToken, LeaseProof};
 use crate::receipt::FlushReceipt;
-use crate::stored::{Sequence, StoredMessage};
+use crate::stored::{NewMessage, Sequence, StoredMessage};
 use crate::write::{KEPT_SESSIONS, SESSION_RETENTION, WriteId, WriterId};
 
 /// One memory, with every rule of [`MemoryStore`](crate::MemoryStore) that does not depend on the storage medium:
@@ -119,13 +119,7 @@ impl MemoryState {
                     return Err(StoreErrorKind::Conflict);
                 }
                 memory.head.fence = fence;
-                let first = memory.head.last.plus(1);
-                for message in messages.iter() {
-                    let place = memory.head.last.plus(1);
-                    memory.head.last = place;
-                    memory.head.counters.append(message);
-                    memory.messages.insert(place, message.clone().stored_at(place));
-                }
+                let first = memory.add(messages);
                 memory.wrote(*write, Some(first), now, PRUNED_AT_ONCE);
                 memory.head.expires_at = ttl.and_then(|ttl| expiry(now, ttl));
                 memory.head.version += 1;
@@ -181,22 +175,42 @@ impl MemoryState {
             if memory.earlier(clear.write)?.is_none() {
                 raise_fence(&mut memory.head.fence, access.lease)?;
                 memory.wrote(clear.write, None, now, usize::MAX);
-                let messages = std::mem::take(&mut memory.messages).into_values().collect();
-                memory.receipts.clear();
-                memory.head.counters.clear();
-                memory.head.next_flush_at = None;
-                memory.head.generation = memory.head.generation.after(micros(now), clear.spread());
-                memory.head.version += 1;
-                match clear.archive {
-                    Some(retention) => {
-                        let cause = RemovalCause::Clear;
-                        let removal = Removal { cause, receipt: None, messages, retention };
-                        memory.archive.add(removal, memory.head.version, now);
-                    }
-                    None => memory.archive = Archive::default(),
-                }
+                memory.remove_all(clear.archive, clear.spread(), now);
             }
             Ok(memory.head.counters.clone())
+        })
+    }
+
+    /// [`MemoryStore::replace_all`](crate::MemoryStore::replace_all) at this time.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Conflict`], [`StoreErrorKind::Fenced`], and [`StoreErrorKind::Invalid`] without a message.
+    pub fn replace_all(
+        &mut self,
+        access: Access,
+        replace: &ReplaceAll,
+        now: Timestamp,
+    ) -> Result<Appended, StoreErrorKind> {
+        replace.check()?;
+        let Append { write, ref messages, ttl, expected } = replace.batch;
+        let is_current = expected.is_none_or(|expected| self.is_at(expected, now));
+        self.change(now, |memory| {
+            let outcome = if let Some(first) = memory.earlier(write)? {
+                AppendOutcome::Duplicate { first }
+            } else {
+                let mut fence = memory.head.fence;
+                raise_fence(&mut fence, access.lease)?;
+                if !is_current {
+                    return Err(StoreErrorKind::Conflict);
+                }
+                memory.head.fence = fence;
+                memory.remove_all(replace.archive, replace.spread(), now);
+                let first = memory.add(messages);
+                memory.wrote(write, Some(first), now, PRUNED_AT_ONCE);
+                memory.head.expires_at = ttl.and_then(|ttl| expiry(now, ttl));
+                AppendOutcome::Appended { first }
+            };
+            Ok(Appended::new(outcome, memory.head.counters.clone(), memory.head.next_flush_at))
         })
     }
 
@@ -295,6 +309,36 @@ impl MemoryState {
     fn has_newer(&self, splice: &Splice) -> bool {
         let newest = self.messages.last_key_value().map(|(place, _)| *place);
         newest > splice.newest.map(|newest| newest.sequence)
+    }
+
+    /// Adds messages at the end; returns the place of the first.
+    fn add(&mut self, messages: &[NewMessage]) -> Sequence {
+        let first = self.head.last.plus(1);
+        for message in messages {
+            let place = self.head.last.plus(1);
+            self.head.last = place;
+            self.head.counters.append(message);
+            self.messages.insert(place, message.clone().stored_at(place));
+        }
+        first
+    }
+
+    /// Removes all messages and receipts.
+    fn remove_all(&mut self, archive: Option<Retention>, spread: u16, now: Timestamp) {
+        let messages = std::mem::take(&mut self.messages).into_values().collect();
+        self.receipts.clear();
+        self.head.counters.clear();
+        self.head.next_flush_at = None;
+        self.head.generation = self.head.generation.after(micros(now), spread);
+        self.head.version += 1;
+        match archive {
+            Some(retention) => {
+                let cause = RemovalCause::Clear;
+                let removal = Removal { cause, receipt: None, messages, retention };
+                self.archive.add(removal, self.head.version, now);
+            }
+            None => self.archive = Archive::default(),
+        }
     }
 
     /// Runs a write on this memory. A memory that was never written, or has expired, starts over; the new state

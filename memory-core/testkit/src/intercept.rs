@@ -9,8 +9,8 @@ use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite, Counters,
     Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, ForkOrigin, Frame, Head, KnownBatch,
-    Outline, Page, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, Restore, Scrubbed,
-    SearchQuery, SearchResults, Splice, StoreError, StoreWatch, UnusedPage, UnusedQuery,
+    Outline, Page, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, ReplaceAll, Restore,
+    Scrubbed, SearchQuery, SearchResults, Splice, StoreError, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
@@ -20,6 +20,7 @@ use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 pub enum Method {
     Append,
     Replace,
+    ReplaceAll,
     Splice,
     Clear,
     Restore,
@@ -52,8 +53,22 @@ impl Method {
     /// Whether it changes a memory.
     #[must_use]
     pub fn is_write(self) -> bool {
-        use Method::{Append, Claim, Clear, Copy, Erase, Remove, Replace, Restore, Splice};
-        matches!(self, Append | Replace | Splice | Clear | Restore | Erase | Copy | Claim | Remove)
+        use Method::{
+            Append, Claim, Clear, Copy, Erase, Remove, Replace, ReplaceAll, Restore, Splice,
+        };
+        matches!(
+            self,
+            Append
+                | Replace
+                | ReplaceAll
+                | Splice
+                | Clear
+                | Restore
+                | Erase
+                | Copy
+                | Claim
+                | Remove
+        )
     }
 }
 
@@ -123,6 +138,15 @@ impl<H: Hook> MemoryStore for Intercept<H> {
         clear: &Clear,
     ) -> Result<Counters, StoreError> {
         self.hook.around(Method::Clear, self.store.clear(key, access, clear)).await
+    }
+
+    async fn replace_all(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        replace: &ReplaceAll,
+    ) -> Result<Appended, StoreError> {
+        self.hook.around(Method::ReplaceAll, self.store.replace_all(key, access, replace)).await
     }
 
     async fn restore(

@@ -21,7 +21,7 @@ use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Counters, Cursor, Durability,
     Erase, Erased, Erasure, FlushReceipt, Head, KnownBatch, LocalWatchers, MemoryState, Outline,
-    Page, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, Restore, Scrubbed,
+    Page, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, ReplaceAll, Restore, Scrubbed,
     SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch,
     UnusedPage, UnusedQuery,
 };
@@ -45,6 +45,7 @@ enum Write {
     Replace(Access, Box<Replace>),
     Splice(Access, Box<Splice>),
     Clear(Access, Clear),
+    ReplaceAll(Access, Box<ReplaceAll>),
     Restore(Access, Restore),
     Erase(Access, Box<Erase>),
     Claim(LeaseProof),
@@ -180,6 +181,9 @@ fn make(memory: &mut MemoryState, write: Write, at: Timestamp) -> Result<Written
         }
         Write::Splice(access, splice) => memory.splice(access, &splice, at).map(Written::Counters),
         Write::Clear(access, clear) => memory.clear(access, &clear, at).map(Written::Counters),
+        Write::ReplaceAll(access, replace) => {
+            memory.replace_all(access, &replace, at).map(Written::Appended)
+        }
         Write::Restore(access, restore) => {
             memory.restore(access, &restore, at).map(Written::Counters)
         }
@@ -197,6 +201,7 @@ fn encode(record: &Record) -> Result<Vec<u8>, StoreErrorKind> {
     let unreadable = || StoreErrorKind::Invalid("a message of the batch is malformed".into());
     let messages = match &record.write {
         Write::Append(_, append) => &*append.messages,
+        Write::ReplaceAll(_, replace) => &*replace.batch.messages,
         Write::Replace(_, replace) => std::slice::from_ref(&replace.message),
         Write::Splice(_, splice) => splice.summary.as_slice(),
         Write::Clear(..)
@@ -292,6 +297,19 @@ impl MemoryStore for FileStore {
         match self.write(StoreOperation::Clear, key, Write::Clear(access, *clear))? {
             Written::Counters(counters) => Ok(counters),
             _ => Err(confused(StoreOperation::Clear, key)),
+        }
+    }
+
+    async fn replace_all(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        replace: &ReplaceAll,
+    ) -> Result<Appended, StoreError> {
+        let write = Write::ReplaceAll(access, Box::new(replace.clone()));
+        match self.write(StoreOperation::ReplaceAll, key, write)? {
+            Written::Appended(appended) => Ok(appended),
+            _ => Err(confused(StoreOperation::ReplaceAll, key)),
         }
     }
 

@@ -14,9 +14,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use futures::FutureExt;
 use memory_core::lease::{FencingToken, LeaseProof};
 use memory_core::store::{
-    Access, Clear, CopyProgress, CopyWrite, Counters, Erase, Erased, Generation, Head, Page,
-    RemoveUnused, RemovedUnused, Restore, StoreError, StoreErrorKind, StoreOperation, WriteId,
-    WriterId,
+    Access, Appended, Clear, CopyProgress, CopyWrite, Counters, Erase, Erased, Generation, Head,
+    Page, RemoveUnused, RemovedUnused, ReplaceAll, Restore, StoreError, StoreErrorKind,
+    StoreOperation, WriteId, WriterId,
 };
 use memory_core::{InMemoryStore, MemoryKey, MemoryStore};
 use memory_lock::{Clock, InProcessLock, LeaseInfo, LockBackend, LockKey};
@@ -241,6 +241,21 @@ impl Server {
     ) -> Result<CopyProgress, StoreError> {
         self.check_lease(key, access)?;
         now(self.store.write_copy(&self.place(key), self.access(access), write))
+    }
+
+    pub(crate) fn replace_all(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        replace: &ReplaceAll,
+    ) -> Result<Appended, StoreError> {
+        let at = self.place(key);
+        if !self.is_retry(&at, replace.batch.write) {
+            self.check_lease(key, access)?;
+        }
+        let appended = now(self.store.replace_all(&at, self.access(access), replace))?;
+        self.wrote(&at, replace.batch.write);
+        Ok(appended)
     }
 
     pub(crate) fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

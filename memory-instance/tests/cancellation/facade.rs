@@ -69,6 +69,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance::removals",
     "MemoryInstance::replace",
     "MemoryInstance::restore_backup",
+    "MemoryInstance::replace_all",
     "MemoryInstance::rewind",
     "MemoryInstance::search",
     "MemoryInstance::rebuild_index",
@@ -338,6 +339,17 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             assert!(text == "one" || done.is_none(), "{what}: {text}");
             memory.replace(place, one()).await.unwrap().unwrap();
             assert_eq!(memory.messages().await.unwrap()[0].message.text(), "one", "{what}");
+            done.is_some()
+        }
+        "MemoryInstance::replace_all" => {
+            let done = cut.off(memory.replace_all(batch(), None)).await.map(Result::unwrap);
+            case.settle().await;
+            let texts = case.texts().await;
+            let cleared = memory.counters().await.unwrap().cleared;
+            // One message may have come before the replacement or after it.
+            let is_new = texts.starts_with(&["one".into(), "two".into()]) && texts.len() <= 3;
+            let is_old = texts.len() > HISTORY && cleared == 0;
+            assert!(is_new && cleared > 0 || is_old && done.is_none(), "{what}: {texts:?}");
             done.is_some()
         }
         "MemoryInstance::set_priority" => {
@@ -627,6 +639,7 @@ async fn refused_writes(memory: &MemoryInstance, cut: Cut) -> bool {
         cut.off(memory.undo_flush(uuid::Uuid::nil())).await.map(|done| done.unwrap_err()),
         cut.off(memory.erase([Sequence::ZERO], "test")).await.map(|done| done.unwrap_err()),
         cut.off(memory.replace(Sequence::ZERO, one())).await.map(|done| done.unwrap_err()),
+        cut.off(memory.replace_all(batch(), None)).await.map(|done| done.unwrap_err()),
         cut.off(memory.delete()).await.map(|done| done.unwrap_err()),
         cut.off(memory.append_if(Version::default(), batch())).await.map(|done| done.unwrap_err()),
         cut.off(memory.rewind(Sequence::ZERO, Version::default()))

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use memory_core::lease::LeaseProof;
 use memory_core::store::{
     Access, Append, Clear, CopyStep, CopyWrite, Cursor, Erase, ExpiredMemories, FlushReceipt, Head,
-    KnownBatch, Read, RemoveUnused, Replace, Restore, Retention, SearchQuery, Splice,
+    KnownBatch, Read, RemoveUnused, Replace, ReplaceAll, Restore, Retention, SearchQuery, Splice,
     StoreErrorKind, UnusedMemory, UnusedQuery, WriteId, WriterId,
 };
 use memory_core::{MemoryKey, Message, Sequence};
@@ -36,6 +36,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryStore::removals",
     "MemoryStore::remove",
     "MemoryStore::replace",
+    "MemoryStore::replace_all",
     "MemoryStore::restore",
     "MemoryStore::scrub",
     "MemoryStore::search",
@@ -73,6 +74,21 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             let done = cut.off(store.clear(key, Access::OPEN, &clear)).await.map(Result::unwrap);
             let again = store.clear(key, Access::OPEN, &clear).await.unwrap();
             assert_eq!(again.cleared, u64::try_from(HISTORY).unwrap() + 1, "{what}");
+            done.is_some()
+        }
+        "MemoryStore::replace_all" => {
+            let messages = memory.prepare([Message::user("one")]).unwrap().messages().into();
+            let batch = Append { write: write(), messages, ttl: Some(TTL), expected: None };
+            let replace = ReplaceAll { batch, archive: None };
+            let done = cut.off(store.replace_all(key, Access::OPEN, &replace)).await;
+            let done = done.map(Result::unwrap);
+            let again = store.replace_all(key, Access::OPEN, &replace).await.unwrap();
+            let all = u64::try_from(HISTORY).unwrap() + 1;
+            assert_eq!(
+                (again.counters.cleared, again.counters.present.messages),
+                (all, 1),
+                "{what}"
+            );
             done.is_some()
         }
         "MemoryStore::replace" => {

@@ -3,7 +3,7 @@
 use memory_core::dialect::ToolCall;
 use memory_core::store::StoreErrorKind;
 use memory_core::{ContentType, Entry, MemoryResource, Message, Priority, Sequence};
-use memory_instance::FlushMode;
+use memory_instance::{Conditional, FlushMode};
 
 use crate::support::{On, checked, texts, with};
 
@@ -12,6 +12,7 @@ on_every_backend![
     replacement_keeps_calls_and_results,
     pinned_message_outlives_flushes,
     content_type_sets_the_derived_priority,
+    all_messages_are_replaced_at_once,
 ];
 
 const TWO: Sequence = Sequence::new(2);
@@ -93,5 +94,29 @@ async fn content_type_sets_the_derived_priority(on: On) {
     memory.set_priority(TWO, Priority::CRITICAL).await.unwrap().unwrap();
     memory.set_content_type(TWO, facts.clone()).await.unwrap().unwrap();
     assert_eq!(class().await, (facts, Some(Priority::CRITICAL)));
+    checked(&memory, &world.manager).await;
+}
+
+async fn all_messages_are_replaced_at_once(on: On) {
+    let world = on.world(with(MemoryResource::new("m", 1 << 20))).await;
+    let (memory, other) = (world.memory(), world.memory());
+    memory.append_all(["one", "two"].map(Message::user)).await.unwrap();
+    assert_eq!(texts(&other).await.len(), 2);
+    let version = memory.version().await.unwrap();
+    other.append(Message::user("three")).await.unwrap();
+    let digest = || [Message::user("one to three")];
+    let done = memory.replace_all(digest(), Some(version)).await.unwrap();
+    let Conditional::Conflict(conflict) = done else { panic!("{done:?}") };
+    assert_eq!(conflict.came.len(), 1);
+    let done = memory.replace_all(digest(), Some(conflict.version)).await.unwrap();
+    let counters = done.applied().unwrap().counters;
+    assert_eq!((counters.appended, counters.cleared, counters.present.messages), (4, 3, 1));
+    for reader in [&memory, &other] {
+        assert_eq!(texts(reader).await, ["one to three"]);
+    }
+    let done = memory.replace_all(["four", "five"].map(Message::user), None).await.unwrap();
+    assert!(done.applied().is_some());
+    assert_eq!(texts(&other).await, ["four", "five"]);
+    memory.replace_all([Message::user(""); 0], None).await.unwrap_err();
     checked(&memory, &world.manager).await;
 }

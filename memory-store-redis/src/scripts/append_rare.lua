@@ -16,19 +16,8 @@
   if not fence then
     return refusal
   end
-  if expected then
-    local generation, place, id = string.match(expected, '^(%d+) (%d+) (%x*)$')
-    local is_same = generation == (begins and '0' or now_head.generation)
-    local ranges = begins and {} or ranges_of(now_head, call('HGET', key, 'i'))
-    local newest = ranges[#ranges]
-    local is_current = not newest and id == '' and is_same
-    if newest and id ~= '' and newest == tonumber(place) then
-      is_current = (newest == now_head.last or is_same)
-        and is_there(now_head, ranges, newest, id, call('HGET', key, 'm' .. place))
-    end
-    if not is_current then
-      return {'C'}
-    end
+  if expected and not is_at(now_head, begins, expected) then
+    return {'C'}
   end
   if fence ~= now_head.fence then
     now_head.fence = fence

@@ -1,6 +1,9 @@
 -- KEYS: memory, lease, fences. ARGV 4...: owner, token, writer, number, spread of the generation, and
--- `microseconds bytes` of the archive (empty for none; microseconds are empty for no end). Returns {'A', head, more},
--- where 1 is more that is to be swept, {'D', head, more} or a refusal.
+-- `microseconds bytes` of the archive (empty for none; microseconds are empty for no end). To append a batch in the same
+-- step: its TTL in microseconds or empty, the expected version or empty, the number of its classes, of each class its
+-- name, messages and tokens, then the messages. Returns {'A', head, more}, where 1 is more that is to be swept,
+-- {'D', head, more, place of the first message or empty} or a refusal.
+local ttl, expected, classes = ARGV[10], ARGV[11], tonumber(ARGV[12])
 local owner, token, writer, number = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local stored = redis.call('HMGET', key, 'h', 'w' .. writer, 'i', 'g', 'v', 'z')
 local watched = stored[5]
@@ -9,15 +12,19 @@ local marks, is_forgotten = session_of('w' .. writer, not begins and stored[2], 
 if is_forgotten then
   return is_forgotten
 end
-if not begins and earlier(stored[2], number) then
+local before = not begins and earlier(stored[2], number)
+if before then
   if confirms then
     redis.call('HSET', key, 'h', stored[1])
   end
-  return {'D', stored[1], (stored[4] or stored[6]) and 1 or 0}
+  return {'D', stored[1], (stored[4] or stored[6]) and 1 or 0, before}
 end
 local fence, refusal = admit(KEYS[2], owner, token, head.fence)
 if not fence then
   return refusal
+end
+if classes and expected ~= '' and not is_at(head, begins, expected) then
+  return {'C'}
 end
 local gone, set, archive = {}, {}, nil
 if leftover then
@@ -66,11 +73,27 @@ head.generation = next_generation(head.generation, ARGV[8])
 head.version = head.version + 1
 head.fence = fence
 -- A memory in which nothing was ever written is forgotten in the end; its first message sets its own TTL.
-local day = head.last == 0 and 86400000
+local day = not classes and head.last == 0 and 86400000
 if day then
   head.expires = text_of(now() + day * 1000)
 end
 keep_fences(KEYS[3], head)
+local first = ''
+if classes then
+  first = text_of(head.last + 1)
+  local at = 13
+  for _ = 1, classes do
+    count(head, ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]))
+    at = at + 3
+  end
+  head.appended = head.appended + #ARGV - at + 1
+  for argument = at, #ARGV do
+    head.last = head.last + 1
+    set[#set + 1] = 'm' .. text_of(head.last)
+    set[#set + 1] = ARGV[argument]
+  end
+  head.expires = ttl ~= '' and text_of(now() + tonumber(ttl))
+end
 local left = sweep_all(head, archive, gone, {}, PART)
 local after = packed(head)
 if archive then
@@ -78,7 +101,11 @@ if archive then
   set[#set + 1] = state_of(archive)
 end
 in_chunks('HSET', set)
-redis.call('HSET', key, 'h', after, 'w' .. writer, number .. ' ')
+redis.call('HSET', key, 'h', after, 'w' .. writer, number .. ' ' .. first)
 if day then
   redis.call('PEXPIRE', key, day)
+elseif classes and ttl ~= '' then
+  redis.call('PEXPIRE', key, math.ceil(tonumber(ttl) / 1000))
+elseif classes then
+  redis.call('PERSIST', key)
 end

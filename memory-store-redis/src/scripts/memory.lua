@@ -310,6 +310,19 @@ local function is_there(head, ranges, place, id, message)
   return message and lies_in(ranges, place) and string.match(message, '^%d+ %d %d+ (%x+) ') == id
 end
 
+-- Whether the memory is still at this version, `generation place id`.
+local function is_at(head, begins, expected)
+  local generation, place, id = string.match(expected, '^(%d+) (%d+) (%x*)$')
+  local is_same = generation == (begins and '0' or head.generation)
+  local ranges = begins and {} or ranges_of(head, redis.call('HGET', key, 'i'))
+  local newest = ranges[#ranges]
+  if newest and id ~= '' and newest == tonumber(place) then
+    return (newest == head.last or is_same)
+      and is_there(head, ranges, newest, id, redis.call('HGET', key, 'm' .. place))
+  end
+  return not newest and id == '' and is_same
+end
+
 -- The id of the message at the newest place, and its creation time; empty if it was removed or is damaged.
 local function newest_of(head)
   local newest = redis.call('HGET', key, 'm' .. text_of(head.last))

@@ -40,14 +40,7 @@ impl Command for AppendRows {
             let first = step.head().last.plus(1);
             step.ensure_room(self.encoded.len())?;
             step.begin()?;
-            let mut insert = step.connection.prepare_cached(INSERT_MESSAGE)?;
-            for (message, encoded) in append.messages.iter().zip(&self.encoded) {
-                let row = &mut step.loaded.row;
-                row.head.last = row.head.last.plus(1);
-                row.head.counters.append(message);
-                let place = row.place(row.head.last).ok_or_else(no_room)?;
-                insert_message(&mut insert, place, message, encoded, RowKind::Message)?;
-            }
+            step.add(append, &self.encoded)?;
             step.remember(append.write, Some(first))?;
             let end = append.ttl.and_then(|ttl| expiry(step.now, ttl));
             let head = &mut step.loaded.row.head;
@@ -74,22 +67,35 @@ impl Command for AppendRows {
 }
 
 impl Step<'_> {
+    /// Adds the messages of a batch at the end.
+    pub(super) fn add(&mut self, batch: &Append, encoded: &[Encoded]) -> Result<(), JobError> {
+        let mut insert = self.connection.prepare_cached(INSERT_MESSAGE)?;
+        for (message, encoded) in batch.messages.iter().zip(encoded) {
+            let row = &mut self.loaded.row;
+            row.head.last = row.head.last.plus(1);
+            row.head.counters.append(message);
+            let place = row.place(row.head.last).ok_or_else(no_room)?;
+            insert_message(&mut insert, place, message, encoded, RowKind::Message)?;
+        }
+        Ok(())
+    }
+
     /// Whether the memory is still at this version.
-    fn is_at(&self, expected: Version) -> Result<bool, JobError> {
+    pub(super) fn is_at(&self, expected: Version) -> Result<bool, JobError> {
         if !self.has_rows() {
             return Ok(expected == Version::default());
         }
         Ok(expected.is_current(self.head(), self.newest()?))
     }
 
-    fn ensure_room(&self, messages: usize) -> Result<(), JobError> {
+    pub(super) fn ensure_room(&self, messages: usize) -> Result<(), JobError> {
         let last = self.head().last.plus(u64::try_from(messages).unwrap_or(u64::MAX));
         self.loaded.row.place(last).map(drop).ok_or_else(no_room)
     }
 }
 
 /// The expiry of a TTL that starts now. A TTL past the end of time never expires.
-fn expiry(now_micros: u64, ttl: Duration) -> Option<Timestamp> {
+pub(super) fn expiry(now_micros: u64, ttl: Duration) -> Option<Timestamp> {
     let ttl = i64::try_from(ttl.as_micros()).ok()?;
     Timestamp::from_microsecond(i64::try_from(now_micros).ok()?.checked_add(ttl)?).ok()
 }

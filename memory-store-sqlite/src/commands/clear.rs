@@ -1,11 +1,12 @@
 //! The removal of all messages of a memory.
 
 use memory_core::MemoryKey;
-use memory_core::store::{Access, Clear, Counters, RemovalCause, StoreOperation};
+use memory_core::store::{Access, Clear, Counters, RemovalCause, Retention, StoreOperation};
 
 use super::archive::Removal;
 use super::batch::Batch;
 use super::index::drop_index;
+use super::step::Step;
 use super::{Command, PAGES_OF_REMOVAL};
 use crate::codec::HeadRow;
 use crate::error::JobError;
@@ -25,26 +26,10 @@ impl Command for ClearRows {
         if step.earlier(self.clear.write)?.is_none() {
             let fence = step.check_writer_lease(self.access.lease)?;
             step.begin()?;
-            if let Some(retention) = self.clear.archive {
-                let removal = Removal { cause: RemovalCause::Clear, receipt: None, retention };
-                let row = &step.loaded.row;
-                let all = std::iter::once((row.first_place(), row.last_place()));
-                step.archive(&removal, all, &[])?;
-            } else {
-                step.remove_messages()?;
-                drop_index(step.connection, step.loaded.row.id)?;
-                step.drop_archive()?;
-            }
-            step.remove_receipts()?;
+            step.remove_all(self.clear.archive, self.clear.spread())?;
             step.remember(self.clear.write, None)?;
             step.forget_old_sessions(i64::from(u32::MAX))?;
-            let now = step.now;
-            let HeadRow { head, receipt, .. } = &mut step.loaded.row;
-            head.fence = fence;
-            head.counters.clear();
-            head.next_flush_at = None;
-            head.generation = head.generation.after(now, self.clear.spread());
-            *receipt = None;
+            step.loaded.row.head.fence = fence;
         }
         Ok(step.head().counters.clone())
     }
@@ -55,5 +40,33 @@ impl Command for ClearRows {
 
     fn is_light(&self) -> bool {
         false
+    }
+}
+
+impl Step<'_> {
+    /// Removes all messages and receipts.
+    pub(super) fn remove_all(
+        &mut self,
+        archive: Option<Retention>,
+        spread: u16,
+    ) -> Result<(), JobError> {
+        if let Some(retention) = archive {
+            let removal = Removal { cause: RemovalCause::Clear, receipt: None, retention };
+            let row = &self.loaded.row;
+            let all = std::iter::once((row.first_place(), row.last_place()));
+            self.archive(&removal, all, &[])?;
+        } else {
+            self.remove_messages()?;
+            drop_index(self.connection, self.loaded.row.id)?;
+            self.drop_archive()?;
+        }
+        self.remove_receipts()?;
+        let now = self.now;
+        let HeadRow { head, receipt, .. } = &mut self.loaded.row;
+        head.counters.clear();
+        head.next_flush_at = None;
+        head.generation = head.generation.after(now, spread);
+        *receipt = None;
+        Ok(())
     }
 }

@@ -9,9 +9,9 @@ use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, Applied, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite,
     Counters, Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, ForkOrigin, Frame, Head,
-    KnownBatch, Outline, Page, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, Restore,
-    Scrubbed, SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation,
-    StoreWatch, UnusedPage, UnusedQuery,
+    KnownBatch, Outline, Page, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace,
+    ReplaceAll, Restore, Scrubbed, SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind,
+    StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
@@ -95,6 +95,17 @@ impl MemoryStore for Link {
             Ok(counters)
         };
         self.store(("clear", StoreOperation::Clear), clear).await
+    }
+
+    async fn replace_all(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        replace: &ReplaceAll,
+    ) -> Result<Appended, StoreError> {
+        let (key, replace) = (key.clone(), replace.clone());
+        let replace = move |server: &Arc<Server>| server.replace_all(&key, access, &replace);
+        self.store(("replace_all", StoreOperation::ReplaceAll), replace).await
     }
 
     async fn restore(

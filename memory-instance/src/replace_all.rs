@@ -1,0 +1,124 @@
+//! Replacing all messages of a memory in one step.
+
+use std::sync::Arc;
+
+use memory_core::Entry;
+use memory_core::lease::LeaseProof;
+use memory_core::store::{
+    Access, Append, Appended, NewMessage, ReplaceAll, StoreErrorKind, StoreOperation, Version,
+};
+
+use crate::error::MemoryError;
+use crate::flush;
+use crate::inner::{Inner, OnHeap};
+use crate::instance::MemoryInstance;
+use crate::version::Conditional;
+use crate::write::{Answering, WriteRequest};
+
+impl MemoryInstance {
+    /// Replaces all messages by a batch, in one step: no reader sees the memory empty or with both. The old messages
+    /// are counted as cleared, and kept if the resource has an [archive](memory_core::MemoryResource::archive). With an
+    /// expected version, nothing is replaced if another message came meanwhile.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use memory_instance::{MemoryManager, MemoryResource};
+    /// use memory_instance::{Conditional, Message};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let resource = MemoryResource::new("support", 8_000);
+    /// # let manager = MemoryManager::builder().with_resource(resource).open("memory://").await?;
+    /// # let memory = manager.memory("support", "case-4711")?;
+    /// memory.append_all(["Hello", "Where is my parcel?"].map(Message::user)).await?;
+    /// let version = memory.version().await?;
+    /// let digest = [Message::user("A customer asks for a parcel.")];
+    /// match memory.replace_all(digest, Some(version)).await? {
+    ///     Conditional::Applied(appended) => assert_eq!(appended.counters.present.messages, 1),
+    ///     Conditional::Conflict(conflict) => println!("{} new messages", conflict.came.len()),
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`append_all`](Self::append_all), also for an empty batch; [`clear`](Self::clear) removes all messages.
+    /// After an error with an unknown effect, read the memory before trying again with the same version: if the first call
+    /// was applied, it is over.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves all old messages or all new ones.
+    #[doc(alias = "write")]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    pub async fn replace_all<E: Into<Entry>>(
+        &self,
+        entries: impl IntoIterator<Item = E>,
+        expected: Option<Version>,
+    ) -> Result<Conditional<Appended>, MemoryError> {
+        self.writable("replace all messages of")?;
+        let inner = &self.inner;
+        let messages = inner.prepare_messages(entries)?;
+        // No custom type of the old messages is left.
+        inner.check_kinds_alone(&messages)?;
+        let mut replaced = inner.replace_all_once(&messages, expected).await;
+        if replaced.as_ref().is_err_and(|error| inner.needs_newer_writer(error)) {
+            replaced = inner.replace_all_again(&messages, expected).await;
+        }
+        match replaced {
+            Ok(appended) => {
+                inner.kinds.learn(&appended.counters);
+                flush::after(inner, &appended).await;
+                Ok(Conditional::Applied(appended))
+            }
+            Err(error) => match expected {
+                Some(expected) if error.store_kind() == Some(&StoreErrorKind::Conflict) => {
+                    Ok(Conditional::Conflict(inner.conflict(expected).await?))
+                }
+                _ => Err(error),
+            },
+        }
+    }
+}
+
+impl Inner {
+    fn replace_all_again<'a>(
+        &'a self,
+        messages: &'a Arc<[NewMessage]>,
+        expected: Option<Version>,
+    ) -> OnHeap<'a, Result<Appended, MemoryError>> {
+        Box::pin(self.replace_all_once(messages, expected))
+    }
+
+    async fn replace_all_once(
+        &self,
+        messages: &Arc<[NewMessage]>,
+        expected: Option<Version>,
+    ) -> Result<Appended, MemoryError> {
+        let writer = self.take_writer();
+        let batch = Append {
+            write: writer.write,
+            messages: Arc::clone(messages),
+            ttl: self.rules.resource.persistence.ttl,
+            expected,
+        };
+        let archive = self.rules.resource.archive.retention();
+        let replace = ReplaceAll { batch, archive };
+        let mut appended = self.write(&replace, None, self.rules.lock.wait_timeout()).await?;
+        self.writers.put_back(writer);
+        appended.critical_over_budget = self.critical_over_budget(&appended.counters);
+        Ok(appended)
+    }
+}
+
+impl WriteRequest for ReplaceAll {
+    type Answer = Appended;
+    const OPERATION: StoreOperation = StoreOperation::ReplaceAll;
+
+    fn send<'a>(&'a self, inner: &'a Inner, lease: Option<LeaseProof>) -> Answering<'a, Appended> {
+        inner.store().replace_all(&inner.key, Access { lease }, self)
+    }
+
+    fn renewed(&self, inner: &Inner) -> Option<Self> {
+        Some(Self { batch: inner.renewed(&self.batch), ..self.clone() })
+    }
+}
