@@ -117,6 +117,6 @@ async fn all_messages_are_replaced_at_once(on: On) {
     let done = memory.replace_all(["four", "five"].map(Message::user), None).await.unwrap();
     assert!(done.applied().is_some());
     assert_eq!(texts(&other).await, ["four", "five"]);
-    memory.replace_all([Message::user(""); 0], None).await.unwrap_err();
+    memory.replace_all(Vec::<Message>::new(), None).await.unwrap_err();
     checked(&memory, &world.manager).await;
 }
