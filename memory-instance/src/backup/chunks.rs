@@ -92,7 +92,8 @@ impl<'a> StoreReader<'a> {
     pub(crate) async fn new(inner: &'a Inner) -> Result<Self, MemoryError> {
         let frame = inner.store().frame(&inner.key).await?;
         let stage = Stage::Messages(Cursor::from(frame.generation));
-        let (limit, counted) = (non_zero(128), Counters::default());
+        let present = frame.counters.present;
+        let (limit, counted) = (limit(present.messages, present.tokens), Counters::default());
         Ok(Self { inner, frame, extent: Extent::All, stage, limit, read: 0, counted })
     }
 
@@ -138,11 +139,8 @@ impl<'a> StoreReader<'a> {
 
     /// Chooses the number of the next messages by the size of these.
     fn adapt(&mut self, messages: &[StoredMessage]) {
-        // Four bytes a token, and those of the metadata.
-        let bytes: u64 = messages.iter().map(|one| u64::from(one.meta.tokens) * 4 + 64).sum();
-        let each = bytes.checked_div(messages.len() as u64).unwrap_or(CHUNK_BYTES).max(1);
-        let most = usize::try_from(CHUNK_BYTES / each).unwrap_or(MOST_MESSAGES);
-        self.limit = NonZeroUsize::new(most.min(MOST_MESSAGES)).unwrap_or(NonZeroUsize::MIN);
+        let tokens = messages.iter().map(|stored| u64::from(stored.meta.tokens)).sum();
+        self.limit = limit(messages.len() as u64, tokens);
     }
 
     async fn removals(&self) -> Result<Vec<u64>, MemoryError> {
@@ -212,6 +210,15 @@ impl<'a> StoreReader<'a> {
         }
         Err(Stopped::Changed)
     }
+}
+
+/// How many messages a chunk has, by the tokens of others.
+fn limit(messages: u64, tokens: u64) -> NonZeroUsize {
+    // Four bytes a token, and those of the metadata.
+    let bytes = tokens.saturating_mul(4).saturating_add(messages.saturating_mul(64));
+    let each = bytes.checked_div(messages).unwrap_or(CHUNK_BYTES).max(1);
+    let most = usize::try_from(CHUNK_BYTES / each).unwrap_or(MOST_MESSAGES);
+    NonZeroUsize::new(most.min(MOST_MESSAGES)).unwrap_or(NonZeroUsize::MIN)
 }
 
 impl Chunks for StoreReader<'_> {
