@@ -5,6 +5,7 @@ use memory_core::store::{Counters, MessageId, MessageMeta, NewMessage, Replace, 
 use memory_core::{ContentType, Entry, Priority, Sequence, StoredMessage};
 use serde::Serialize;
 
+use crate::erase::ForgetView;
 use crate::error::MemoryError;
 use crate::exclusive::Session;
 use crate::flush;
@@ -215,10 +216,10 @@ impl Inner {
                 self.check_kinds_again(&new, reason).await?;
             }
             let [new] = new;
+            // Readers of this process must not return the old text again, also if the caller drops the future.
+            let _forget = ForgetView(&self.backend.views, &self.key);
             match self.replace(&old.meta, &new, lease).await {
                 Ok(counters) => {
-                    // Readers of this process must not return the old text again.
-                    self.backend.views.forget(&self.key);
                     self.kinds.learn(&counters);
                     return Ok(Some(edited(new.id, counters)));
                 }

@@ -199,7 +199,7 @@ impl WriteRequest for Erase {
 }
 
 /// Drops the view of a memory, also if the caller drops its future: the text may be erased already.
-struct ForgetView<'a>(&'a Views, &'a MemoryKey);
+pub(crate) struct ForgetView<'a>(pub(crate) &'a Views, pub(crate) &'a MemoryKey);
 
 impl Drop for ForgetView<'_> {
     fn drop(&mut self) {

@@ -194,7 +194,30 @@ impl Inner {
                 return Err(self.refused(problem).into());
             }
         }
-        Ok(())
+        self.check_removals(at).await
+    }
+
+    /// Refuses a place within messages that were removed together: the fork would take none of them.
+    async fn check_removals(&self, at: Sequence) -> Result<(), Stopped> {
+        let mut before = None;
+        loop {
+            let removals = self.store().removals(&self.key, before, crate::backup::AT_ONCE).await;
+            let removals = removals.map_err(MemoryError::from)?;
+            let Some(oldest) = removals.last() else { return Ok(()) };
+            before = Some(oldest.number);
+            for removal in &removals {
+                let ranges = removal.places.ranges();
+                let (Some((first, _)), Some((_, last))) = (ranges.first(), ranges.last()) else {
+                    continue;
+                };
+                if *first <= at && *last > at {
+                    let problem = format!(
+                        "messages {first} to {last} were removed together, and the fork would end between them; end it before or after them, or undo the removal"
+                    );
+                    return Err(self.refused(problem).into());
+                }
+            }
+        }
     }
 
     /// The last place of all summaries that were written at a place, as far as receipts are kept.

@@ -111,8 +111,8 @@ async fn search_finds_words_and_phrases(subject: Subject) {
     let hit = &results.hits[1];
     assert_eq!((hit.sequence, &hit.role, hit.summary), (Sequence::new(1), &Role::User, false));
     assert_eq!(hit.snippet.text, texts[0]);
-    let found = hit.snippet.matches.iter().map(|range| &hit.snippet.text[range.clone()]);
-    assert!(found.eq(["leaves"]));
+    let found = hit.snippet.matches.iter().map(|range| hit.snippet.text.get(range.clone()));
+    assert!(found.eq([Some("leaves")]));
     assert_eq!(hit.created_at, message("a").created_at);
 }
 
@@ -233,16 +233,16 @@ async fn all_hits(
     mut query: SearchQuery,
 ) -> Vec<(u64, FoundIn)> {
     let mut all = Vec::new();
-    for _ in 0..100 {
+    loop {
         let results = subject.search(key, &query).await;
         assert!(results.hits.len() <= query.limit.get());
         all.extend(results.hits.iter().map(|hit| (hit.sequence.number(), hit.found_in)));
         let Some(before) = results.coverage.next() else { return all };
         assert!(query.before.is_none_or(|last| before < last));
         assert!(results.hits.iter().all(|hit| hit.sequence >= before));
+        assert!(all.len() < 10_000, "a search does not end");
         query.before = Some(before);
     }
-    panic!("a search does not end");
 }
 
 async fn search_of_many_hits_is_continued(subject: Subject) {

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    ArchivedRemoval, Counters, Erasure, FLUSH_HELD, FlushReceipt, Generation, Head, MessageMeta,
-    RemovalCause, Removed, StoreErrorKind,
+    ArchivedRemoval, Counters, Erasure, FLUSH_HELD, FlushReceipt, Generation, Head, KEPT_RECEIPTS,
+    MessageMeta, RemovalCause, Removed, StoreErrorKind,
 };
 use crate::key::MemoryKey;
 use crate::receipt::SequenceSet;
@@ -18,6 +18,11 @@ use crate::write::WriterId;
 /// How long an unfinished copy is kept after its last part. Then its key is free again, and a sweep removes what is
 /// left.
 pub const COPY_LIFETIME: Duration = Duration::from_secs(3_600);
+
+/// The places of a memory are below this number in every store (SQLite's keys of rows have 36 bits for them).
+const MOST_PLACES: u64 = 1 << 36;
+/// Other numbers are below this one in every store (Redis scripts count in doubles).
+const MOST_NUMBER: u64 = 1 << 53;
 
 /// Everything of a memory except its messages and its archive.
 ///
@@ -83,6 +88,8 @@ impl Frame {
     ) -> Result<(), StoreErrorKind> {
         let problem = if !self.is_written() {
             "a memory that was never written cannot be copied"
+        } else if !self.is_in_range() {
+            "a number of the copy is out of range; it was not written by a backup"
         } else if messages != self.counters.present.messages || last > self.last {
             "the copy has not the messages that its counters count; begin it again under another id"
         } else if removals == CopiedRemovals::Incomplete {
@@ -93,6 +100,26 @@ impl Frame {
             return Ok(());
         };
         Err(StoreErrorKind::Invalid(problem.into()))
+    }
+
+    /// Whether every store can hold the numbers: a digest does not prove who wrote a backup.
+    fn is_in_range(&self) -> bool {
+        let counters = &self.counters;
+        let numbers = [
+            self.generation.number(),
+            self.version,
+            counters.present.messages,
+            counters.present.tokens,
+            counters.summaries,
+            counters.appended,
+            counters.summarized,
+            counters.evicted,
+            counters.cleared,
+            counters.withdrawn,
+        ];
+        self.last.number() < MOST_PLACES
+            && self.receipts.len() <= KEPT_RECEIPTS
+            && numbers.into_iter().all(|number| number < MOST_NUMBER)
     }
 
     /// The frame of a fork that ends at this place and has these counters: without the records of earlier writes, and

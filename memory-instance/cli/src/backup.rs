@@ -63,9 +63,7 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
         note(format_args!("{}: backed up, {}{archived}", receipt.key, messages(&receipt)));
         return Ok(());
     }
-    let mut name = args.file.clone().into_os_string();
-    name.push(".partial");
-    let partial = PathBuf::from(name);
+    let partial = partial_of(&args.file)?;
     let receipt = match to_file(&memory, &partial).await {
         Ok(receipt) => receipt,
         Err(error) => {
@@ -77,6 +75,7 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
     fs::rename(&partial, &args.file)
         .await
         .with_context(|| format!("rename the backup to {}", args.file.display()))?;
+    sync_folder(&args.file).await?;
     if out.json() {
         return out.compact(&receipt);
     }
@@ -89,12 +88,11 @@ async fn to_file(memory: &MemoryInstance, partial: &Path) -> anyhow::Result<Copy
     let mut attempts = 0;
     loop {
         attempts += 1;
-        let file = File::create(partial)
-            .await
-            .with_context(|| format!("create {}; check the folder", partial.display()))?;
-        let mut file = BufWriter::new(file);
+        let mut file = BufWriter::new(create(partial).await?);
         match memory.backup(&mut file).await {
-            Err(BackupError::Memory(MemoryError::Contended { .. })) if attempts < ATTEMPTS => {}
+            Err(BackupError::Memory(MemoryError::Contended { .. })) if attempts < ATTEMPTS => {
+                fs::remove_file(partial).await.context("begin the backup again")?;
+            }
             Err(error) => return Err(error.into()),
             Ok(receipt) => {
                 file.get_ref().sync_all().await.context("write the backup to the disk")?;
@@ -102,6 +100,38 @@ async fn to_file(memory: &MemoryInstance, partial: &Path) -> anyhow::Result<Copy
             }
         }
     }
+}
+
+/// A name beside the file that no other backup to it uses.
+fn partial_of(file: &Path) -> anyhow::Result<PathBuf> {
+    let name = |number: u32| {
+        let mut name = file.to_owned().into_os_string();
+        name.push(format!(".{}-{number}.partial", std::process::id()));
+        PathBuf::from(name)
+    };
+    // A process that was killed may have had the same id.
+    let free = (0..100).map(name).find(|name| !name.exists());
+    free.with_context(|| format!("remove the files {}.*.partial", file.display()))
+}
+
+/// A new file that only its owner may read, as a store's file: it has all texts.
+async fn create(partial: &Path) -> anyhow::Result<File> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    options.mode(0o600);
+    let file = options.open(partial).await;
+    file.with_context(|| format!("create {}; check the folder", partial.display()))
+}
+
+/// Makes the new name durable.
+async fn sync_folder(file: &Path) -> anyhow::Result<()> {
+    if cfg!(unix) {
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = File::open(folder.unwrap_or(Path::new("."))).await;
+        folder.context("open the folder of the backup")?.sync_all().await.context("sync it")?;
+    }
+    Ok(())
 }
 
 fn messages(receipt: &CopyReceipt) -> String {

@@ -192,12 +192,28 @@ impl<'a> StoreReader<'a> {
         let removal = open.removal.clone();
         let is_end = open.read >= removal.messages;
         if messages.is_empty() && !is_end {
-            // Its retention ended, or a message cannot be decoded.
-            return Err(Stopped::Changed);
+            return Err(self.lost(&open).await?);
         }
         let end = is_end.then(|| open.tallies.clone());
         self.stage = Stage::Archive { numbers, open: (!is_end).then_some(open) };
         Ok(Some(Chunk::Archived { removal, messages, end }))
+    }
+
+    /// Why a removal has fewer messages than it should: its retention ended, or one of them cannot be decoded.
+    async fn lost(&self, open: &Open) -> Result<Stopped, MemoryError> {
+        let (store, key) = (self.inner.store(), &self.inner.key);
+        let number = open.removal.number;
+        let removals =
+            store.removals(key, Some(number.saturating_add(1)), NonZeroUsize::MIN).await?;
+        let is_there = removals.first().is_some_and(|removal| removal.number == number);
+        let unread = open.removal.places.iter().find(|place| *place > open.after);
+        Ok(match unread.filter(|_| is_there) {
+            Some(place) => {
+                let (key, place) = (key.clone(), place.number());
+                BackupError::Unreadable { key, place }.into()
+            }
+            None => Stopped::Changed,
+        })
     }
 
     /// Whether the memory is still in the state of the frame.

@@ -8,7 +8,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use super::BackupError;
 use super::chunks::Chunk;
-use super::format::{End, Header, Line, Mark, MessageLine, hex};
+use super::format::{End, Header, Line, Mark, MessageLine, PART_BYTES, hex};
 
 /// Writes the parts of a backup, each at once.
 pub(super) struct Encoder<W> {
@@ -43,6 +43,7 @@ impl<W: AsyncWrite + Unpin + Send> Encoder<W> {
             Chunk::Messages(messages) => {
                 for stored in messages {
                     add(&mut self.buffer, &Line::Message(MessageLine::new(stored)))?;
+                    self.part_if_full().await?;
                 }
                 self.end.messages = self.end.messages.saturating_add(messages.len() as u64);
             }
@@ -50,11 +51,16 @@ impl<W: AsyncWrite + Unpin + Send> Encoder<W> {
                 self.begin_removal(removal)?;
                 for stored in messages {
                     add(&mut self.buffer, &Line::Archived(MessageLine::new(stored)))?;
+                    self.part_if_full().await?;
                 }
                 self.end.archived = self.end.archived.saturating_add(messages.len() as u64);
             }
         }
-        self.part().await
+        if self.buffer.is_empty() { Ok(()) } else { self.part().await }
+    }
+
+    async fn part_if_full(&mut self) -> Result<(), BackupError> {
+        if self.buffer.len() < PART_BYTES { Ok(()) } else { self.part().await }
     }
 
     fn begin_removal(&mut self, removal: &ArchivedRemoval) -> Result<(), BackupError> {

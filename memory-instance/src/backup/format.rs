@@ -13,6 +13,12 @@ pub(super) const FORMAT_VERSION: u32 = 1;
 /// The most bytes of a line outside of parts.
 pub(super) const MOST_LINE: u64 = 64 << 10;
 
+/// The bytes after which a writer ends a part.
+pub(super) const PART_BYTES: usize = 1 << 20;
+
+/// The most bytes of a part, which a reader holds in memory: a part of a writer and one message more.
+pub(super) const MOST_PART: u64 = 256 << 20;
+
 /// The first line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Header {

@@ -12,7 +12,9 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use uuid::Uuid;
 
 use super::chunks::{Chunk, Chunks, Stopped};
-use super::format::{End, FORMAT_VERSION, Header, HeaderVersion, Line, MOST_LINE, Mark, hex};
+use super::format::{
+    End, FORMAT_VERSION, Header, HeaderVersion, Line, MOST_LINE, MOST_PART, Mark, hex,
+};
 use super::{BackupError, RestoredTtl};
 
 /// A backup that is being read; [`MemoryInstance::restore_backup`](crate::MemoryInstance::restore_backup) restores it.
@@ -271,6 +273,9 @@ impl<B: tokio::io::AsyncBufRead + Unpin + Send> Input<B> {
 
     /// The bytes of a part, which have this digest.
     async fn part(&mut self, bytes: u64, sha256: &str) -> Result<Vec<u8>, BackupError> {
+        if bytes > MOST_PART {
+            return Err(self.at.damaged("the part that begins here is longer than any part is"));
+        }
         let mut part = Vec::new();
         (&mut self.from).take(bytes).read_to_end(&mut part).await.map_err(BackupError::Read)?;
         if (part.len() as u64) < bytes {

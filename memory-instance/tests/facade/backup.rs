@@ -321,6 +321,10 @@ async fn other_inputs_are_refused() {
         newer.to_string(),
         "the backup was written by a newer version (format 7, this one knows 1); upgrade this program"
     );
+    let header = r#"{"memory_backup":1,"key":"p:m:k","created_at":"2026-11-29T00:00:00Z"}"#;
+    let part = r#"{"part":{"bytes":9999999999,"sha256":""}}"#;
+    let endless = open(&format!("{header}\n{part}\n")).await.to_string();
+    assert!(endless.contains("longer than any part"), "{endless}");
     let long = "x".repeat(1 << 20);
     assert!(matches!(open(&long).await, BackupError::NotABackup(_)));
 }

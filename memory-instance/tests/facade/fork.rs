@@ -121,6 +121,12 @@ async fn fork_ends_neither_in_a_unit_nor_summary(on: On) {
     let refused = memory.fork(&fork, at(end - 1)).await.unwrap_err().to_string();
     assert!(refused.contains(&format!("covers messages up to {end}")), "{refused}");
     assert_eq!(fork.len().await.unwrap(), 0);
+    let cleared = world.manager.memory("m", "cleared").unwrap();
+    talk(&cleared, 5).await;
+    cleared.clear().await.unwrap();
+    talk(&cleared, 2).await;
+    let refused = cleared.fork(&fork, at(3)).await.unwrap_err().to_string();
+    assert!(refused.contains("messages 1 to 5 were removed together"), "{refused}");
     memory.fork(&fork, at(42)).await.unwrap();
     let messages = memory.messages().await.unwrap();
     assert_eq!(fork.messages().await.unwrap(), messages[..messages.len() - 1]);

@@ -184,11 +184,11 @@ impl Unfinished {
         if removal.number <= self.progress().removal {
             return Ok(());
         }
-        let mut open = match self.open.take() {
-            Some(open) if open.removal.number == removal.number => open,
-            Some(_) => return Err(StoreErrorKind::Conflict),
-            None => Kept { removal: removal.clone(), messages: Vec::new() },
-        };
+        if self.open.as_ref().is_some_and(|open| open.removal.number != removal.number) {
+            return Err(StoreErrorKind::Conflict);
+        }
+        let none = || Kept { removal: removal.clone(), messages: Vec::new() };
+        let mut open = self.open.take().unwrap_or_else(none);
         for stored in messages {
             let last = open.messages.last().map(|stored| stored.meta.sequence);
             if last.is_none_or(|last| stored.meta.sequence > last) {

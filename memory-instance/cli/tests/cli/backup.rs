@@ -10,6 +10,7 @@ on_every_store!(
     example_of_export_keeps_summaries_and_priorities,
     memory_of_the_key_is_not_replaced,
     fork_is_shown_in_health_and_independent,
+    copy_of_all_has_archives_and_goes_on,
 );
 
 const RESOURCE: &str = "id: default\nmax_tokens: 400\narchive: { keep: 30d }\n";
@@ -142,4 +143,29 @@ fn memory_of_the_key_is_not_replaced(folder: &Folder) {
     assert!(refused.err.contains("this is not a backup of a memory"), "{refused:?}");
     let itself = folder.run("copy --key talk --to memory://");
     assert_eq!(itself.code, Some(2), "{itself:?}");
+}
+
+fn copy_of_all_has_archives_and_goes_on(folder: &Folder) {
+    with_flushed_talk(folder, "a");
+    with_flushed_talk(folder, "b");
+    // All messages are in the archive.
+    with_flushed_talk(folder, "c");
+    folder.ok("clear --yes --resource r.yaml --key c");
+    with_flushed_talk(folder, "d");
+    folder.ok("delete --yes --key d");
+    let url = format!("sqlite://{}", folder.path("copy.db").display());
+    let copied = folder.ok(&format!("copy --all --to {url}"));
+    assert_eq!(copied.lines().count(), 3, "{copied}");
+    let there = Folder::at(url.clone());
+    assert_eq!(there.ok("archive --json --key c"), folder.ok("archive --json --key c"));
+    // One changed since, and another one is new.
+    folder.ok("rewind --turn --key a");
+    folder.ok("import talk.jsonl --key a2 --json");
+    let said = folder.run(&format!("copy --all --to {url}"));
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(
+        said.err.contains("default:default:a: ") && said.err.contains("1 memory was not"),
+        "{said:?}"
+    );
+    assert!(there.ok("keys").contains(" a2 "));
 }
