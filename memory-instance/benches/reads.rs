@@ -281,7 +281,7 @@ fn reads(c: &mut Criterion, name: &str, runtime: &Runtime, medium: &mut dyn Medi
             });
         }
         // A warm-up doubles the reads of each pass, of which only `READS` are made: many passes would overflow.
-        group.warm_up_time(Duration::from_millis(200));
+        group.warm_up_time(Duration::from_millis(10));
         group.bench_function(format!("{size}, context(4,000), warm"), |b| {
             warm(b, runtime, medium.manager(), size, async |memory| {
                 memory.context(4_000).await.unwrap()
