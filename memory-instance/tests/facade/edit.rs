@@ -1,5 +1,7 @@
 //! Changes of single messages: text, priority, content type.
 
+use std::time::Duration;
+
 use memory_core::dialect::ToolCall;
 use memory_core::store::StoreErrorKind;
 use memory_core::{ContentType, Entry, MemoryResource, Message, Priority, Sequence};
@@ -26,6 +28,8 @@ async fn replaced_message_keeps_its_place_and_class(on: On) {
         .await
         .unwrap();
     let before = other.messages().await.unwrap();
+    // The clock moves on, so that the time of the message is another one than that of the replacement.
+    tokio::time::sleep(Duration::from_millis(2)).await;
     let edited = memory.replace(TWO, Message::user("my card is [removed]")).await.unwrap().unwrap();
     assert_eq!((edited.sequence, edited.replaced), (TWO, before[1].meta.id));
     for reader in [&memory, &other] {
