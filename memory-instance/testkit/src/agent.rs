@@ -1,6 +1,6 @@
 //! An agent: runs its operations one after another, and records them.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,29 +8,31 @@ use std::time::Duration;
 
 use memory_core::dialect::ToolCall;
 use memory_core::health::Lifetime;
-use memory_core::plan::ToolRef;
 use memory_core::store::{Appended, Applied, Cursor};
 use memory_core::tokens::message_tokens;
-use memory_core::{Entry, MemoryHealth, Message, Priority, Profile, Role, check_request};
-use memory_instance::{ContextWindow, EnsureOutcome, MemoryError, MemoryInstance};
+use memory_core::{Entry, MemoryHealth, Message, Priority};
+use memory_instance::{EnsureOutcome, MemoryError, MemoryInstance};
 use memory_lock::{LockGuard, LockOptions, ReleaseOutcome};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::bug::Bug;
 use crate::cut::Cut;
 use crate::history::{
-    Answer, Call, Ensured, Held, Item, Piece, Position, Recorder, Tag, Totals, tag_of,
+    Answer, Call, Ensured, Held, Item, Piece, Position, Recorder, Tag, Totals, bytes_of,
 };
 use crate::program::{Agent, Kind, Op, Program};
 use crate::run::{Bytes, Process, lease_key};
 use crate::violation::Check;
 
+mod past;
 mod reads;
 mod turn;
 mod versions;
+mod window;
+
+pub(crate) use self::past::search;
 
 /// Text that no error may contain.
-const SECRET: &str = "secret";
+pub(crate) const SECRET: &str = "secret";
 
 /// Numbers that are unique within a program.
 #[derive(Debug, Default)]
@@ -66,6 +68,8 @@ struct Run<'a> {
     turns_are_certain: bool,
     /// The server may roll back to an earlier state.
     goes_back: bool,
+    /// How much longer results are than other messages.
+    result_length: usize,
     /// Stored calls that were not answered.
     open_calls: VecDeque<Tag>,
     /// The calls of the batch that is being sent.
@@ -103,6 +107,7 @@ pub(crate) async fn run_agent(
         unhindered: calm
             && !program.inline_flush
             && !program.has(|op| matches!(op, Op::Turn(_) | Op::TryHold(_) | Op::Ensure(_))),
+        result_length: program.past.map_or(0, |_| 50),
         open_calls: VecDeque::new(),
         unsent_calls: VecDeque::new(),
         prompt: None,
@@ -158,10 +163,12 @@ impl Run<'_> {
                     self.hold(taken.ok().flatten(), *millis).await;
                 }
                 Op::Flush => {
+                    let flush = self.recorder.history().flush_began(self.key);
                     let done = self.memory.perform_flush().await;
                     self.told(done.as_ref().err());
                     if let Ok(receipt) = done {
                         self.recorder.note(format!("flushed: {}", receipt.is_some()));
+                        self.recorder.history().flush_ended(flush);
                     }
                 }
                 Op::Read => self.read().await,
@@ -195,6 +202,14 @@ impl Run<'_> {
                         Err(error) if error.applied() == Applied::No => self.recorder.refused(op),
                         Err(_) => {}
                     }
+                }
+                Op::Purge => self.purge().await,
+                Op::Undo(newer) => self.undo(*newer).await,
+                Op::Erase(from, count) => self.erase(*from, *count).await,
+                Op::Archive => self.archive().await,
+                Op::Search => {
+                    let found = search(&self.memory, self.key, self.recorder).await;
+                    self.told(found.as_ref().err());
                 }
                 Op::Ensure(again) => {
                     let last = self.prompt.take().filter(|_| *again);
@@ -232,8 +247,9 @@ impl Run<'_> {
         let (text, piece) = last.unwrap_or_else(|| {
             let tag = self.tags.message();
             let text = format!("#{tag} {SECRET} {}", "x".repeat(8 + usize::from(tag as u8 % 24)));
-            let tokens = message_tokens(&Bytes, &Message::system(text.as_str()));
-            (text, Piece { tag, tokens, kind: Kind::Critical })
+            let message = Message::system(text.as_str());
+            let (tokens, bytes) = (message_tokens(&Bytes, &message), bytes_of(&message));
+            (text, Piece { tag, tokens, kind: Kind::Critical, bytes })
         });
         self.prompt = Some((text.clone(), piece));
         let op = self.recorder.call(self.key, Call::Ensure { id: self.tags.call(), piece });
@@ -284,7 +300,10 @@ impl Run<'_> {
         let mut calls_here = VecDeque::new();
         for kind in kinds {
             let tag = self.tags.message();
-            let text = format!("#{tag} {SECRET} {}", "x".repeat(8 + usize::from(tag as u8 % 24)));
+            // The text in place of a cleared tool result must be shorter.
+            let length = if *kind == Kind::Result { self.result_length } else { 0 };
+            let length = 8 + usize::from(tag as u8 % 24) + length;
+            let text = format!("#{tag} {SECRET} {}", "x".repeat(length));
             let call = match kind {
                 Kind::Result => self.open_calls.pop_front().or_else(|| calls_here.pop_front()),
                 _ => None,
@@ -308,7 +327,8 @@ impl Run<'_> {
             };
             let tokens = message_tokens(&Bytes, &entry.message);
             let kind = if *kind == Kind::Result && !is_result { Kind::Talk } else { *kind };
-            pieces.push(Piece { tag, tokens, kind });
+            let bytes = bytes_of(&entry.message);
+            pieces.push(Piece { tag, tokens, kind, bytes });
             entries.push(entry);
         }
         self.unsent_calls = calls_here;
@@ -386,67 +406,6 @@ impl Run<'_> {
             self.recorder.history().held.push(held);
         }
     }
-
-    /// The window as a planted bug of the facade would have it.
-    fn spoil(&mut self, window: &mut ContextWindow) {
-        let messages = &mut window.messages;
-        let position = |role| messages.iter().position(|message| *message.role() == role);
-        match self.process.link.bug() {
-            Some(Bug::WindowSplitsUnit) => {
-                if let Some(result) = position(Role::Tool) {
-                    messages.remove(result.saturating_sub(1));
-                }
-            }
-            Some(Bug::WindowReversed) => messages.reverse(),
-            Some(Bug::WindowDoubled) => messages.extend(messages.first().cloned()),
-            Some(Bug::WindowWithoutCritical) => {
-                if let Some(critical) = position(Role::System) {
-                    messages.remove(critical);
-                }
-            }
-            Some(Bug::WindowEmpty) => messages.clear(),
-            Some(Bug::WindowOfOld) => {
-                messages.clone_from(self.first_window.get_or_insert_with(|| messages.clone()));
-            }
-            _ => {}
-        }
-    }
-
-    async fn context(&mut self, budget: u64) {
-        let op = self.recorder.call(self.key, Call::Window(budget, None));
-        let window = self.memory.context(budget).await;
-        self.told(window.as_ref().err());
-        let Ok(mut window) = window else { return };
-        self.spoil(&mut window);
-        let counted = window.request().count_tokens(&Bytes);
-        if counted > budget || counted != window.tokens {
-            let what = format!("{counted} tokens in a window of {budget}");
-            self.recorder.history().broken(Check::WindowTooLarge, what);
-        }
-        let request = window.request();
-        let checked = check_request(&request.to_string(), &Profile::openai_chat());
-        if let (Err(error), false) = (checked, request.messages().is_empty()) {
-            self.recorder.history().broken(Check::WindowUnpaired, format!("a window: {error}"));
-        }
-        if let Some(id) = stray_result(&window.messages) {
-            self.recorder.history().broken(Check::WindowUnpaired, format!("a result of {id}"));
-        }
-        let shown = window.messages.iter().map(tag_of).collect();
-        self.recorder.answer(op, Answer::Window(shown));
-    }
-}
-
-/// The id of a result whose call is not before it.
-fn stray_result(messages: &[Message]) -> Option<Box<str>> {
-    let mut calls = HashSet::new();
-    for message in messages {
-        let link = message.tool_link();
-        if let Some(stray) = link.results.iter().find(|result| !calls.contains(*result)) {
-            return Some(stray.label().into());
-        }
-        calls.extend(link.calls.iter().map(|call| ToolRef::by_id(&*call.id)));
-    }
-    None
 }
 
 /// Whether a batch that was refused will be sent again.

@@ -1,314 +1,221 @@
 //! Bugs to plant in the simulated server, which the checks must find.
 
+use crate::program::Family;
 use crate::violation::Check;
 
-/// A bug.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Bug {
-    /// The store checks neither fencing tokens nor whether a lease is live.
-    NoFencing,
-    /// A write without a lease succeeds although another agent holds it.
-    NoLeaseCheck,
-    /// A flush commits although the memory was changed under it.
-    NoGenerationCheck,
-    /// A retry is appended again.
-    RetryNotRecognized,
-    /// Retries are forgotten by each flush.
-    RetryForgottenByFlush,
-    /// The record of a writer is pruned as soon as another writer writes, and its retry is treated as new.
-    WriterPrunedEarly,
-    /// An expected version is not compared.
-    VersionIgnored,
-    /// The version is compared before a retry is recognized.
-    VersionBeforeRetry,
-    /// A conditional append is applied and reported as a conflict.
-    ConflictApplied,
-    /// Messages are taken back although others came since.
-    WithdrawalIgnoresNewer,
-    /// Messages that were taken back are counted as evicted.
-    WithdrawnCountedAsEvicted,
-    /// A batch is appended in two steps.
-    TornBatch,
-    /// Some appends are acknowledged and never applied.
-    AppendLost,
-    /// A flush removes messages that were appended while it computed.
-    FlushTakesNewAppends,
-    /// The counters are updated after the messages.
-    CountersApart,
-    /// Evicted tokens stay in the count.
-    TokensNotReturned,
-    /// A flush also drops the oldest critical message.
-    CriticalEvicted,
-    /// A flush drops a call and leaves its result.
-    UnitSplit,
-    /// A flush inserts its summary and keeps the messages that it replaces.
-    SourcesKept,
-    /// A clear restarts the numbering.
-    ClearRestartsNumbers,
-    /// A read combines two snapshots.
-    TornRead,
-    /// Some reads are answered from an old copy.
-    StaleRead,
-    /// Two concurrently appended messages are swapped.
-    OrderLost,
-    /// An append that was applied is reported as not applied.
-    ErrorLies,
-    /// Errors quote the message.
-    ErrorQuotesMessage,
-    /// A release by any process frees the lease.
-    ReleaseWithoutOwner,
-    /// A refresh of a lease that was lost is reported as a success.
-    RefreshIgnoresLoss,
-    /// A live lease is granted to another holder.
-    GrantedTwice,
-    /// Leases expire after a fortieth of their TTL.
-    LeaseTooShort,
-    /// Tokens of new grants do not increase.
-    TokensStandStill,
-    /// A hand-over keeps the token of the previous holder.
-    HandOverKeepsToken,
-    /// A release is acknowledged and not applied.
-    LeaseLeaked,
-    /// Odd characters of keys are replaced.
-    KeysCollide,
-    /// Messages are reported smaller than they are.
-    TokensUnderstated,
-    /// The mark that a flush leaves for the next one is lost.
-    FlushMarkLost,
-    /// The summarizer runs under the writers' lease.
-    SummarizerUnderLease,
-    /// A lease that its holder does not release never expires.
-    LeaseNeverExpires,
-    /// A read whose answer is lost never times out.
-    ReadsHang,
-    /// A receipt does not report that its flush missed the target.
-    ShortfallHidden,
-    /// A window holds the result of a call without the call.
-    WindowSplitsUnit,
-    /// A new turn does not raise the store's newest token.
-    ClaimIgnored,
-    /// A holder counts the end of its lease from the answer that granted it.
-    DeadlineFromAnswer,
-    /// The lease on a flush is granted to another holder although it is live.
-    FlushLeaseTwice,
-    /// Dropping a lease guard does not release it.
-    GuardForgets,
-    /// After one request without an answer, a process never reaches the store again.
-    LinkStaysBroken,
-    /// A window is in reverse order.
-    WindowReversed,
-    /// A window repeats its first message at its end.
-    WindowDoubled,
-    /// A window lacks its first critical message.
-    WindowWithoutCritical,
-    /// A window is empty.
-    WindowEmpty,
-    /// A window is the same as the first one.
-    WindowOfOld,
-    /// Evicted messages are not counted.
-    EvictedNotCounted,
-    /// Some appends are refused without reason, and correctly reported as not applied.
-    AppendRefused,
-    /// A forward step of the wall clock ends live leases.
-    LeaseEndedByStep,
-    /// Leases that are granted after a backward step last until the wall clock has caught up.
-    LeaseFrozenByStep,
-    /// A read continues after its cursor's place, regardless of the message there.
-    ReaderGoesOn,
-    /// A splice removes the messages at its places, regardless of their ids.
-    SpliceTakesOthers,
-    /// A fetch returns the messages at its places, regardless of their ids.
-    FetchFindsOthers,
-    /// The tokens of a replaced message stay in the count, and those of the new message are not counted.
-    ReplaceNotCounted,
-    /// A reader continues in the generation in which a message was replaced.
-    ReplaceKeepsGeneration,
-    /// A replacement that is sent again is counted twice.
-    ReplaceCountedTwice,
-    /// Some reads after a cursor return nothing new, like a view that is used without asking the store.
-    DeltaSkipped,
-    /// A read after a cursor returns only the newest of several new messages.
-    DeltaTorn,
-    /// A reader continues from a cursor although a flush removed messages since.
-    FlushUnnoticed,
-    /// A reader continues from a cursor although the memory was cleared since.
-    ClearUnnoticed,
-    /// A reader continues from a cursor of a state from which the server rolled back.
-    RollbackUnnoticed,
-    /// A reader continues from a cursor of a memory that was removed since, because its TTL ended.
-    TtlUnnoticed,
-    /// A reader's own batches are confirmed although the server lost them.
-    KnownUnchecked,
-    /// All batches of a reader are confirmed because the newest one is stored.
-    KnownByNewest,
+/// Each bug, with the family of programs in which it is visible, and the checks for it.
+macro_rules! bugs {
+    ($($(#[$doc:meta])* $name:ident in $family:ident: $($check:ident)|+,)*) => {
+        /// A bug.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Bug {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Bug {
+            /// All bugs.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The programs in which the bug is visible.
+            #[must_use]
+            pub const fn family(self) -> Family {
+                match self {
+                    $(Self::$name => Family::$family,)*
+                }
+            }
+
+            /// The checks for this bug: one of them must find it, whatever other checks report.
+            #[must_use]
+            pub const fn checks(self) -> &'static [Check] {
+                match self {
+                    $(Self::$name => &[$(Check::$check),+],)*
+                }
+            }
+        }
+    };
 }
 
-impl Bug {
-    /// All bugs.
-    pub const ALL: [Self; 68] = [
-        Self::NoFencing,
-        Self::NoLeaseCheck,
-        Self::NoGenerationCheck,
-        Self::RetryNotRecognized,
-        Self::RetryForgottenByFlush,
-        Self::WriterPrunedEarly,
-        Self::TornBatch,
-        Self::AppendLost,
-        Self::FlushTakesNewAppends,
-        Self::CountersApart,
-        Self::TokensNotReturned,
-        Self::CriticalEvicted,
-        Self::UnitSplit,
-        Self::SourcesKept,
-        Self::ClearRestartsNumbers,
-        Self::TornRead,
-        Self::StaleRead,
-        Self::OrderLost,
-        Self::ErrorLies,
-        Self::ErrorQuotesMessage,
-        Self::ReleaseWithoutOwner,
-        Self::RefreshIgnoresLoss,
-        Self::GrantedTwice,
-        Self::LeaseTooShort,
-        Self::TokensStandStill,
-        Self::HandOverKeepsToken,
-        Self::LeaseLeaked,
-        Self::KeysCollide,
-        Self::TokensUnderstated,
-        Self::FlushMarkLost,
-        Self::SummarizerUnderLease,
-        Self::LeaseNeverExpires,
-        Self::ReadsHang,
-        Self::ShortfallHidden,
-        Self::WindowSplitsUnit,
-        Self::ClaimIgnored,
-        Self::DeadlineFromAnswer,
-        Self::FlushLeaseTwice,
-        Self::GuardForgets,
-        Self::LinkStaysBroken,
-        Self::WindowReversed,
-        Self::WindowDoubled,
-        Self::WindowWithoutCritical,
-        Self::WindowEmpty,
-        Self::WindowOfOld,
-        Self::EvictedNotCounted,
-        Self::AppendRefused,
-        Self::LeaseEndedByStep,
-        Self::LeaseFrozenByStep,
-        Self::ReaderGoesOn,
-        Self::SpliceTakesOthers,
-        Self::FetchFindsOthers,
-        Self::ReplaceNotCounted,
-        Self::ReplaceKeepsGeneration,
-        Self::ReplaceCountedTwice,
-        Self::DeltaSkipped,
-        Self::DeltaTorn,
-        Self::FlushUnnoticed,
-        Self::ClearUnnoticed,
-        Self::RollbackUnnoticed,
-        Self::TtlUnnoticed,
-        Self::VersionIgnored,
-        Self::VersionBeforeRetry,
-        Self::ConflictApplied,
-        Self::WithdrawalIgnoresNewer,
-        Self::WithdrawnCountedAsEvicted,
-        Self::KnownUnchecked,
-        Self::KnownByNewest,
-    ];
-
-    /// Whether the bug is visible only if the server rolls back.
-    #[must_use]
-    pub const fn needs_rollback(self) -> bool {
-        matches!(
-            self,
-            Self::ReaderGoesOn
-                | Self::SpliceTakesOthers
-                | Self::FetchFindsOthers
-                | Self::RollbackUnnoticed
-                | Self::KnownUnchecked
-                | Self::KnownByNewest
-        )
-    }
-
-    /// Whether the bug is visible only if the TTL of a memory ends.
-    #[must_use]
-    pub const fn needs_expiry(self) -> bool {
-        matches!(self, Self::TtlUnnoticed)
-    }
-
-    /// Whether the bug is visible only if agents ensure a system prompt.
-    #[must_use]
-    pub const fn needs_prompts(self) -> bool {
-        matches!(
-            self,
-            Self::ReplaceNotCounted | Self::ReplaceKeepsGeneration | Self::ReplaceCountedTwice
-        )
-    }
-
-    /// The checks for this bug: one of them must find it, whatever other checks report.
-    #[must_use]
-    pub const fn checks(self) -> &'static [Check] {
-        match self {
-            Self::NoFencing => &[Check::StaleWrite],
-            Self::NoLeaseCheck => &[Check::TurnInterrupted],
-            // No order explains a memory after a flush that was planned for another generation.
-            Self::NoGenerationCheck | Self::StaleRead | Self::ReplaceKeepsGeneration => {
-                &[Check::Unexplained]
-            }
-            Self::DeltaSkipped | Self::DeltaTorn => &[Check::Lost, Check::Unexplained],
-            Self::FlushUnnoticed => &[Check::CameBack, Check::Unexplained],
-            Self::ClearUnnoticed => &[Check::Unexplained],
-            Self::RollbackUnnoticed
-            | Self::TtlUnnoticed
-            | Self::KnownUnchecked
-            | Self::KnownByNewest => &[Check::ReaderMisses, Check::Unexplained],
-            Self::RetryNotRecognized | Self::WriterPrunedEarly => &[Check::Twice],
-            Self::RetryForgottenByFlush => &[Check::Twice, Check::CameBack],
-            Self::TornBatch | Self::OrderLost => &[Check::BatchTorn],
-            Self::AppendLost | Self::FlushTakesNewAppends => &[Check::Lost],
-            Self::CountersApart | Self::WithdrawnCountedAsEvicted => &[Check::Counted],
-            Self::VersionIgnored | Self::WithdrawalIgnoresNewer => &[Check::Unexplained],
-            Self::VersionBeforeRetry | Self::ConflictApplied => &[Check::ErrorLied],
-            Self::TokensNotReturned | Self::ReplaceNotCounted | Self::ReplaceCountedTwice => {
-                &[Check::Recount]
-            }
-            Self::CriticalEvicted => &[Check::CriticalGone],
-            Self::UnitSplit => &[Check::UnitApart],
-            Self::SourcesKept => &[Check::CameBack],
-            Self::ClearRestartsNumbers => &[Check::OutOfOrder],
-            Self::TornRead => &[Check::HalfSeen, Check::Unexplained],
-            Self::ErrorLies => &[Check::ErrorLied],
-            Self::ErrorQuotesMessage => &[Check::ErrorQuotes],
-            Self::ReleaseWithoutOwner
-            | Self::RefreshIgnoresLoss
-            | Self::GrantedTwice
-            | Self::LeaseTooShort => &[Check::HoldsOverlap],
-            Self::TokensStandStill | Self::HandOverKeepsToken => &[Check::TokenFalls],
-            Self::LeaseLeaked => &[Check::LeaseNotFree],
-            Self::LeaseNeverExpires | Self::LeaseFrozenByStep => &[Check::LeaseLeft],
-            Self::LeaseEndedByStep => &[Check::GrantsOverlap, Check::HoldsOverlap],
-            Self::KeysCollide => &[Check::Foreign],
-            Self::TokensUnderstated => &[Check::WindowTooLarge],
-            Self::WindowSplitsUnit => &[Check::WindowUnpaired],
-            Self::ClaimIgnored => &[Check::TurnNotAtomic],
-            Self::DeadlineFromAnswer => &[Check::HoldsOverlap, Check::GrantsOverlap],
-            Self::FlushLeaseTwice => &[Check::GrantsOverlap],
-            Self::GuardForgets => &[Check::LeaseForgotten],
-            Self::LinkStaysBroken => &[Check::NotHealed],
-            Self::WindowReversed => &[Check::WindowOrder],
-            Self::WindowDoubled => &[Check::WindowTwice],
-            Self::WindowWithoutCritical => &[Check::WindowWithoutCritical],
-            Self::WindowEmpty => &[Check::WindowEmpty],
-            Self::WindowOfOld => &[Check::WindowOfNothing],
-            Self::EvictedNotCounted => &[Check::NotConserved],
-            Self::AppendRefused => &[Check::FailedInCalm],
-            Self::FlushMarkLost => &[Check::IdleFlushes],
-            Self::ReadsHang => &[Check::NeverEnds],
-            Self::ShortfallHidden => &[Check::ShortfallHidden],
-            Self::SummarizerUnderLease => &[Check::Hindered],
-            Self::ReaderGoesOn => &[Check::ReaderMisses],
-            Self::SpliceTakesOthers => &[Check::FlushTookUnseen],
-            Self::FetchFindsOthers => &[Check::FetchedOther],
-        }
-    }
+bugs! {
+    /// The store checks neither fencing tokens nor whether a lease is live.
+    NoFencing in Plain: StaleWrite,
+    /// A write without a lease succeeds although another agent holds it.
+    NoLeaseCheck in Plain: TurnInterrupted,
+    /// A flush commits although the memory was changed under it.
+    NoGenerationCheck in Plain: Unexplained,
+    /// A retry is appended again.
+    RetryNotRecognized in Plain: Twice,
+    /// Retries are forgotten by each flush.
+    RetryForgottenByFlush in Plain: Twice | CameBack,
+    /// The record of a writer is pruned as soon as another writer writes, and its retry is treated as new.
+    WriterPrunedEarly in Plain: Twice,
+    /// A batch is appended in two steps.
+    TornBatch in Plain: BatchTorn,
+    /// Some appends are acknowledged and never applied.
+    AppendLost in Plain: Lost,
+    /// A flush removes messages that were appended while it computed.
+    FlushTakesNewAppends in Plain: Lost,
+    /// The counters are updated after the messages.
+    CountersApart in Plain: Counted,
+    /// Evicted tokens stay in the count.
+    TokensNotReturned in Plain: Recount,
+    /// A flush also drops the oldest critical message.
+    CriticalEvicted in Plain: CriticalGone,
+    /// A flush drops a call and leaves its result.
+    UnitSplit in Plain: UnitApart,
+    /// A flush inserts its summary and keeps the messages that it replaces.
+    SourcesKept in Plain: CameBack,
+    /// A clear restarts the numbering.
+    ClearRestartsNumbers in Plain: OutOfOrder,
+    /// A read combines two snapshots.
+    TornRead in Plain: HalfSeen | Unexplained,
+    /// Some reads are answered from an old copy.
+    StaleRead in Plain: Unexplained,
+    /// Two concurrently appended messages are swapped.
+    OrderLost in Plain: BatchTorn,
+    /// An append that was applied is reported as not applied.
+    ErrorLies in Plain: ErrorLied,
+    /// Errors quote the message.
+    ErrorQuotesMessage in Plain: ErrorQuotes,
+    /// A release by any process frees the lease.
+    ReleaseWithoutOwner in Plain: HoldsOverlap,
+    /// A refresh of a lease that was lost is reported as a success.
+    RefreshIgnoresLoss in Plain: HoldsOverlap,
+    /// A live lease is granted to another holder.
+    GrantedTwice in Plain: HoldsOverlap,
+    /// Leases expire after a fortieth of their TTL.
+    LeaseTooShort in Plain: HoldsOverlap,
+    /// Tokens of new grants do not increase.
+    TokensStandStill in Plain: TokenFalls,
+    /// A hand-over keeps the token of the previous holder.
+    HandOverKeepsToken in Plain: TokenFalls,
+    /// A release is acknowledged and not applied.
+    LeaseLeaked in Plain: LeaseNotFree,
+    /// Odd characters of keys are replaced.
+    KeysCollide in Plain: Foreign,
+    /// Messages are reported smaller than they are.
+    TokensUnderstated in Plain: WindowTooLarge,
+    /// The mark that a flush leaves for the next one is lost.
+    FlushMarkLost in Plain: IdleFlushes,
+    /// The summarizer runs under the writers' lease.
+    SummarizerUnderLease in Plain: Hindered,
+    /// A lease that its holder does not release never expires.
+    LeaseNeverExpires in Plain: LeaseLeft,
+    /// A read whose answer is lost never times out.
+    ReadsHang in Plain: NeverEnds,
+    /// A receipt does not report that its flush missed the target.
+    ShortfallHidden in Plain: ShortfallHidden,
+    /// A window holds the result of a call without the call.
+    WindowSplitsUnit in Plain: WindowUnpaired,
+    /// A new turn does not raise the store's newest token.
+    ClaimIgnored in Plain: TurnNotAtomic,
+    /// A holder counts the end of its lease from the answer that granted it.
+    DeadlineFromAnswer in Plain: HoldsOverlap | GrantsOverlap,
+    /// The lease on a flush is granted to another holder although it is live.
+    FlushLeaseTwice in Plain: GrantsOverlap,
+    /// Dropping a lease guard does not release it.
+    GuardForgets in Plain: LeaseForgotten,
+    /// After one request without an answer, a process never reaches the store again.
+    LinkStaysBroken in Plain: NotHealed,
+    /// A window is in reverse order.
+    WindowReversed in Plain: WindowOrder,
+    /// A window repeats its first message at its end.
+    WindowDoubled in Plain: WindowTwice,
+    /// A window lacks its first critical message.
+    WindowWithoutCritical in Plain: WindowWithoutCritical,
+    /// A window is empty.
+    WindowEmpty in Plain: WindowEmpty,
+    /// A window is the same as the first one.
+    WindowOfOld in Plain: WindowOfNothing,
+    /// Evicted messages are not counted.
+    EvictedNotCounted in Plain: NotConserved,
+    /// Some appends are refused without reason, and correctly reported as not applied.
+    AppendRefused in Plain: FailedInCalm,
+    /// A forward step of the wall clock ends live leases.
+    LeaseEndedByStep in Plain: GrantsOverlap | HoldsOverlap,
+    /// Leases that are granted after a backward step last until the wall clock has caught up.
+    LeaseFrozenByStep in Plain: LeaseLeft,
+    /// A read continues after its cursor's place, regardless of the message there.
+    ReaderGoesOn in Rollbacks: ReaderMisses,
+    /// A splice removes the messages at its places, regardless of their ids.
+    SpliceTakesOthers in Rollbacks: FlushTookUnseen,
+    /// A fetch returns the messages at its places, regardless of their ids.
+    FetchFindsOthers in Rollbacks: FetchedOther,
+    /// The tokens of a replaced message stay in the count, and those of the new message are not counted.
+    ReplaceNotCounted in Prompts: Recount,
+    /// A reader continues in the generation in which a message was replaced.
+    ReplaceKeepsGeneration in Prompts: Unexplained,
+    /// A replacement that is sent again is counted twice.
+    ReplaceCountedTwice in Prompts: Recount,
+    /// Some reads after a cursor return nothing new, like a view that is used without asking the store.
+    DeltaSkipped in Plain: Lost | Unexplained,
+    /// A read after a cursor returns only the newest of several new messages.
+    DeltaTorn in Plain: Lost | Unexplained,
+    /// A reader continues from a cursor although a flush removed messages since.
+    FlushUnnoticed in Plain: CameBack | Unexplained,
+    /// A reader continues from a cursor although the memory was cleared since.
+    ClearUnnoticed in Plain: Unexplained,
+    /// A reader continues from a cursor of a state from which the server rolled back.
+    RollbackUnnoticed in Rollbacks: ReaderMisses | Unexplained,
+    /// A reader continues from a cursor of a memory that was removed since, because its TTL ended.
+    TtlUnnoticed in Expiries: ReaderMisses | Unexplained,
+    /// An expected version is not compared.
+    VersionIgnored in Plain: Unexplained,
+    /// The version is compared before a retry is recognized.
+    VersionBeforeRetry in Plain: ErrorLied,
+    /// A conditional append is applied and reported as a conflict.
+    ConflictApplied in Plain: ErrorLied,
+    /// Messages are taken back although others came since.
+    WithdrawalIgnoresNewer in Plain: Unexplained,
+    /// Messages that were taken back are counted as evicted.
+    WithdrawnCountedAsEvicted in Plain: Counted,
+    /// A reader's own batches are confirmed although the server lost them.
+    KnownUnchecked in Rollbacks: ReaderMisses | Unexplained,
+    /// All batches of a reader are confirmed because the newest one is stored.
+    KnownByNewest in Rollbacks: ReaderMisses | Unexplained,
+    /// A removal is archived in a second step, some time after the messages are gone.
+    ArchiveLater in Past: SearchWrong | ArchiveWrong | Unexplained,
+    /// Some removals are archived twice.
+    ArchivedAgain in Past: ArchivedTwice,
+    /// The archive may exceed its most bytes.
+    ArchiveBeyondLimit in Past: SearchWrong | ArchiveWrong | Unexplained,
+    /// A read of an archived removal lacks its last message.
+    ArchivedReadMissesLast in Past: ArchiveWrong,
+    /// A clear keeps nothing, and removes the archive.
+    ClearForgetsArchive in Past: SearchWrong | ArchiveWrong | Unexplained,
+    /// A clear that is sent again removes what came meanwhile.
+    ClearForgetsRetry in Past: Unexplained,
+    /// A purge moves the messages to the archive.
+    PurgeKeepsArchive in Past: SearchWrong | ArchiveWrong | Unexplained,
+    /// An undo restores the originals except the one at the place of the summary, which stays.
+    UndoKeepsSummary in Past: Unexplained,
+    /// An undo loses the first original.
+    UndoLosesOriginal in Past: Unexplained,
+    /// An undo also drops the newest message, which came after the flush.
+    UndoDropsNewer in Past: Unexplained,
+    /// An undo of a flush whose summary was summarized since undoes the later flush too.
+    UndoIgnoresLaterSummary in Past: ArchiveWrong | Unexplained,
+    /// An undo of a removal of which a message was erased is acknowledged.
+    UndoAfterErase in Past: ArchiveWrong,
+    /// Messages that an undo restored are still found in the archive.
+    UndoKeepsArchived in Past: ArchivedTwice,
+    /// Restored messages are counted twice.
+    RestoredCountedTwice in Past: NotConserved,
+    /// Automatic flushes continue after an undo.
+    UndoHoldsNoFlush in Past: HeldFlush,
+    /// An erasure leaves the archived messages.
+    EraseLeavesArchived in Past: ErasedShown,
+    /// An erasure leaves the present messages.
+    EraseLeavesPresent in Past: ErasedShown,
+    /// A reader continues from a cursor although a message was erased since.
+    EraseUnnoticed in Past: ErasedShown,
+    /// Searches find erased messages.
+    EraseKeepsIndex in Past: ErasedShown,
+    /// An erasure that is sent again reports that it found nothing.
+    EraseForgetsRetry in Past: Unexplained,
+    /// Erased messages are counted as evicted.
+    ErasedCountedAsEvicted in Past: Counted,
+    /// Searches find no archived messages.
+    SearchMissesArchived in Past: SearchWrong,
+    /// Searches do not find the newest message.
+    SearchMissesNewest in Past: SearchWrong,
 }

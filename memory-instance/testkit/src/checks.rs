@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use memory_core::store::{Counters, Outline};
 
-use crate::history::{Answer, Call, History, Recorded};
+use crate::history::{Answer, Call, History, Recorded, Totals};
 use crate::linear::{Explanation, check};
 use crate::model::{ModelPart, SequentialMemory};
+use crate::past::check_past;
 use crate::program::{Op, Program};
 use crate::rollback::Rollbacks;
 use crate::seen::check_seen;
@@ -24,8 +25,12 @@ pub(crate) fn check_history(history: &mut History, program: &Program, keys: usiz
     for key in 0..keys {
         let operations = history.of(key);
         let rollbacks = Rollbacks::of(&operations);
-        check_linearizable(history, key, &operations, &rollbacks);
+        check_linearizable(history, key, &operations, &rollbacks, program);
         check_seen(history, key, &operations, program);
+        check_totals(history, key, &operations);
+        if program.past.is_some() {
+            check_past(history, key, &operations);
+        }
         // The mark that prevents futile flushes rolls back with the state.
         if rollbacks.is_empty() {
             check_flushes(history, key, &operations, program);
@@ -41,6 +46,7 @@ fn check_linearizable(
     key: usize,
     operations: &[Recorded],
     rollbacks: &Rollbacks,
+    program: &Program,
 ) {
     let mut operations = operations.to_vec();
     operations.extend(history.effects.repeated(key, &operations, rollbacks));
@@ -50,7 +56,8 @@ fn check_linearizable(
     let no_turns = BTreeMap::new();
     let (turns, budget) =
         if rollbacks.is_empty() { (&history.turns, BUDGET) } else { (&no_turns, ROLLBACK_BUDGET) };
-    let memory = SequentialMemory::for_history(operations, turns);
+    let memory = SequentialMemory::for_history(operations, turns)
+        .with_archive(program.past.map(|past| past.max_bytes));
     match check(&memory, operations, budget) {
         Explanation::Linearizable => {}
         Explanation::OutOfBudget => {
@@ -73,6 +80,20 @@ fn check_linearizable(
     }
 }
 
+/// P1: all counters account for each message.
+fn check_totals(history: &mut History, key: usize, operations: &[Recorded]) {
+    for operation in operations {
+        let answer = operation.returned.as_ref().map(|(_, answer)| answer);
+        let Some(totals) = answer.and_then(Answer::totals) else { continue };
+        let Totals {
+            present, summaries, appended, summarized, evicted, cleared, withdrawn, ..
+        } = *totals;
+        if appended + summaries != present + summarized + evicted + cleared + withdrawn {
+            history.broken(Check::NotConserved, format!("memory {key}: {totals:?}"));
+        }
+    }
+}
+
 /// P11: a futile flush is not started again and again.
 fn check_flushes(history: &mut History, key: usize, operations: &[Recorded], program: &Program) {
     let done = operations
@@ -80,10 +101,13 @@ fn check_flushes(history: &mut History, key: usize, operations: &[Recorded], pro
         .filter(|operation| matches!(&operation.returned, Some((_, Answer::Spliced(_))) | None));
     let (mut idle, mut useful) = (BTreeSet::new(), 0);
     for operation in done {
-        let Call::Splice { summarized, evicted, withdrawn, receipt, .. } = &operation.call else {
+        let Call::Splice { summarized, evicted, withdrawn, replaced, receipt, .. } =
+            &operation.call
+        else {
             continue;
         };
-        if summarized.is_empty() && evicted.is_empty() && withdrawn.is_empty() {
+        let is_idle = summarized.is_empty() && evicted.is_empty() && withdrawn.is_empty();
+        if is_idle && replaced.is_empty() {
             idle.insert(*receipt);
         } else {
             useful += 1;
@@ -97,6 +121,7 @@ fn check_flushes(history: &mut History, key: usize, operations: &[Recorded], pro
         + program.clears()
         + program.ensures()
         + program.rewinds()
+        + program.edits()
         + useful
         + processes.len()
         + 2;

@@ -4,7 +4,7 @@ use proptest::strategy::Strategy;
 use proptest::test_runner::{TestCaseError, TestError};
 
 use crate::bug::Bug;
-use crate::program::{Family, Program, expiries, program, prompts, rollbacks, runner};
+use crate::program::{Family, Program, expiries, past, program, prompts, rollbacks, runner};
 use crate::run::run;
 
 /// A failing program, shrunk.
@@ -24,6 +24,7 @@ pub fn explain(family: Family, number: u64, bug: Option<Bug>) -> Option<Explaine
         Family::Rollbacks => shrink(&rollbacks(), family, number, bug),
         Family::Prompts => shrink(&prompts(), family, number, bug),
         Family::Expiries => shrink(&expiries(), family, number, bug),
+        Family::Past => shrink(&past(), family, number, bug),
     }
 }
 
@@ -44,6 +45,7 @@ fn shrink(
         Family::Expiries => {
             ("kept-expiry-seeds", "MEMORY_MODEL_FIRST_EXPIRY", "MEMORY_MODEL_EXPIRIES")
         }
+        Family::Past => ("kept-past-seeds", "MEMORY_MODEL_FIRST_PAST", "MEMORY_MODEL_PAST"),
     };
     let tree = programs.new_tree(&mut runner(number)).ok()?;
     let fails = |program: Program| {

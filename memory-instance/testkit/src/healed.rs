@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use memory_core::Message;
 use memory_core::tokens::message_tokens;
-use memory_instance::Session;
+use memory_core::{Message, Sequence};
+use memory_instance::{MemoryError, Session};
 use tokio::time::{Instant, sleep_until};
 
-use crate::agent::{Tags, answer};
+use crate::agent::{SECRET, Tags, answer, search};
 use crate::bug::Bug;
-use crate::history::{Answer, Call, Piece, Recorder, Totals, item_of};
-use crate::program::Kind;
+use crate::history::{Answer, Call, Piece, Recorder, Totals, bytes_of, item_of};
+use crate::program::{Kind, Program};
 use crate::run::{BUDGET, Bytes, Process};
 use crate::violation::Check;
 
@@ -29,6 +29,8 @@ struct Patient<'p> {
     process: &'p Arc<Process>,
     recorder: &'p Arc<Recorder>,
     tags: &'p Arc<Tags>,
+    /// The memories have archives.
+    searches: bool,
 }
 
 /// After the faults, a process appends, flushes, reads and takes a turn, in bounded time and without an error.
@@ -37,14 +39,20 @@ pub(crate) async fn verify_healed(
     process: &Arc<Process>,
     recorder: &Arc<Recorder>,
     tags: &Arc<Tags>,
+    program: &Program,
 ) {
     sleep_until(process.link.stalled_until()).await;
-    let patient = Patient { key, process, recorder, tags };
+    let searches = program.past.is_some();
+    let patient = Patient { key, process, recorder, tags, searches };
     patient.within(WRITE, "an append", patient.append()).await;
     patient.within(FLUSH, "a flush", patient.flush()).await;
     patient.within(READ, "a read", patient.read()).await;
     patient.within(WRITE, "a turn", patient.turn()).await;
     patient.within(READ, "a count", patient.count()).await;
+    if searches {
+        patient.within(READ, "a search", patient.search()).await;
+        patient.within(READ, "reading the archive", patient.archive()).await;
+    }
 }
 
 impl Patient<'_> {
@@ -72,12 +80,15 @@ impl Patient<'_> {
 
     fn message(&self) -> (Message, Vec<Piece>) {
         let tag = self.tags.message();
-        let message = Message::user(format!("#{tag} healed"));
+        // Searches look for the word.
+        let word = if self.searches { SECRET } else { "healed" };
+        let message = Message::user(format!("#{tag} {word}"));
         let tokens = message_tokens(&Bytes, &message);
-        (message, vec![Piece { tag, tokens, kind: Kind::Talk }])
+        let bytes = bytes_of(&message);
+        (message, vec![Piece { tag, tokens, kind: Kind::Talk, bytes }])
     }
 
-    async fn append(&self) -> Result<(), memory_instance::MemoryError> {
+    async fn append(&self) -> Result<(), MemoryError> {
         let (message, pieces) = self.message();
         let op = self
             .recorder
@@ -87,13 +98,15 @@ impl Patient<'_> {
         Ok(())
     }
 
-    async fn flush(&self) -> Result<(), memory_instance::MemoryError> {
+    async fn flush(&self) -> Result<(), MemoryError> {
         let memory = self.process.memory(self.key);
+        let flush = self.recorder.history().flush_began(self.key);
         let mut done = memory.perform_flush().await;
         if done.is_err() {
             // Flushes that were under way may have held the line up.
             done = memory.perform_flush().await;
         }
+        self.recorder.history().flush_ended(flush);
         let Some(mut receipt) = done? else { return Ok(()) };
         if self.process.link.bug() == Some(Bug::ShortfallHidden) {
             receipt.shortfall = None;
@@ -105,7 +118,7 @@ impl Patient<'_> {
         Ok(())
     }
 
-    async fn read(&self) -> Result<(), memory_instance::MemoryError> {
+    async fn read(&self) -> Result<(), MemoryError> {
         let op = self.recorder.call(self.key, Call::Read(None));
         let page = self.process.memory(self.key).page(None, None).await?;
         let places = page.messages.iter().map(item_of).collect();
@@ -127,16 +140,26 @@ impl Patient<'_> {
             let op = self.recorder.call(self.key, Call::Append { batch, pieces, expected: None });
             let appended = session.append(message).await?;
             self.recorder.answer(op, answer(&appended));
-            Ok::<_, memory_instance::MemoryError>(())
+            Ok::<_, MemoryError>(())
         };
         let done = self.process.memory(self.key).exclusive(body).await;
         done.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }
 
-    async fn count(&self) -> Result<(), memory_instance::MemoryError> {
+    async fn count(&self) -> Result<(), MemoryError> {
         let op = self.recorder.call(self.key, Call::Count);
         let counters = self.process.memory(self.key).counters().await?;
         self.recorder.answer(op, Answer::Counted(Totals::from(&counters)));
+        Ok(())
+    }
+
+    async fn search(&self) -> Result<(), MemoryError> {
+        search(&self.process.memory(self.key), self.key, self.recorder).await
+    }
+
+    async fn archive(&self) -> Result<(), MemoryError> {
+        let memory = self.process.memory(self.key);
+        memory.archived(Sequence::ZERO..=Sequence::new(u64::MAX)).await?;
         Ok(())
     }
 }

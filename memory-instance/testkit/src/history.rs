@@ -1,10 +1,12 @@
 //! The operations of a program's agents, and the answers that they received.
 
+mod past;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use memory_core::store::{Counters, Splice};
+use memory_core::store::{Counters, NewMessage, Splice};
 use memory_core::{Message, Role, StoredMessage};
 
 use crate::grants::{Grants, Sent};
@@ -13,6 +15,9 @@ use crate::link::Views;
 use crate::program::Kind;
 use crate::rollback::Effects;
 use crate::violation::{Check, Violation};
+
+pub use self::past::{Hit, Removed, Written};
+pub(crate) use self::past::{Refusal, bytes_of, numbers};
 
 /// A message of a program; unique.
 pub type Tag = u32;
@@ -26,6 +31,8 @@ pub struct Piece {
     pub tokens: u32,
     /// Its kind: a result only if it answers a call.
     pub kind: Kind,
+    /// Its bytes in an archive.
+    pub bytes: u32,
 }
 
 /// The content of a place.
@@ -35,6 +42,8 @@ pub enum Item {
     Message(Tag),
     /// A summary, by its id.
     Summary(u128),
+    /// The message in place of a tool result that a flush cleared, by its id.
+    Cleared(u128),
 }
 
 /// The version that a conditional append expects.
@@ -70,8 +79,10 @@ pub enum Call {
         withdrawn: Vec<u64>,
         /// The newest place that the planner saw.
         newest: Option<u64>,
-        /// The summary and its size.
-        summary: Option<(u128, u32)>,
+        /// The messages in place of tool results, with their places.
+        replaced: Vec<(u64, Written)>,
+        /// The summary.
+        summary: Option<Written>,
         /// The flush.
         receipt: Option<u128>,
     },
@@ -84,6 +95,28 @@ pub enum Call {
     },
     /// Removes everything; the same number means the same request.
     Clear(u32),
+    /// Removes everything, and the archive.
+    Purge(u32),
+    /// Undoes the flush or the rewind with this receipt.
+    Undo {
+        /// The number of the call.
+        id: u32,
+        /// The receipt.
+        receipt: u128,
+    },
+    /// Erases the messages at these places, present and archived.
+    Erase {
+        /// The number of the call.
+        id: u32,
+        /// The places.
+        places: Vec<u64>,
+    },
+    /// Reads the list of archived removals.
+    Removals,
+    /// Reads the archived messages of the removal with this number.
+    Archived(u64),
+    /// Searches for a word that all messages of agents contain.
+    Search,
     /// Reads everything; with the turn, if this is its first read.
     Read(Option<u32>),
     /// Reads backward.
@@ -127,6 +160,18 @@ pub enum Answer {
     Ensured(Ensured, u64),
     /// All messages were removed.
     Cleared,
+    /// The removal was undone.
+    Undone,
+    /// The removal cannot be undone.
+    NotUndone(Refusal),
+    /// The places whose present messages were erased, and those whose archived ones were.
+    Erased(Vec<u64>, Vec<u64>),
+    /// The archived removals, newest first.
+    Removals(Vec<Removed>),
+    /// The archived messages of a removal.
+    Archived(Vec<(u64, Item)>),
+    /// The messages of agents that a search found.
+    Found(Vec<Hit>),
     /// The content of places, and the generation if it was reported.
     Page(Vec<(u64, Item)>, Option<u64>),
     /// The content of the places before a position, and the rest of the page if it was reported.
@@ -144,6 +189,16 @@ impl Answer {
     pub(crate) fn places(&self) -> Option<&[(u64, Item)]> {
         match self {
             Self::Page(places, _) | Self::Before(places, _) => Some(places),
+            _ => None,
+        }
+    }
+
+    /// The counters, if the answer has them.
+    pub(crate) const fn totals(&self) -> Option<&Totals> {
+        match self {
+            Self::Appended { totals, .. } | Self::Spliced(totals) | Self::Counted(totals) => {
+                Some(totals)
+            }
             _ => None,
         }
     }
@@ -247,6 +302,8 @@ pub struct History {
     pub(crate) turns: BTreeMap<u32, u32>,
     /// Certain holds.
     pub(crate) held: Vec<Held>,
+    /// The explicit flushes of each memory: when they were called, and when they were answered.
+    pub(crate) flushes: Vec<(usize, u64, Option<u64>)>,
     /// Messages that were reported as not applied.
     pub(crate) refused: Vec<Tag>,
     /// All grants of leases.
@@ -281,6 +338,21 @@ impl History {
     pub(crate) fn of(&self, key: usize) -> Vec<Recorded> {
         let of_key = self.operations.iter().filter(|(of, _)| *of == key);
         of_key.map(|(_, operation)| operation.clone()).collect()
+    }
+
+    /// Records the start of an explicit flush.
+    pub(crate) fn flush_began(&mut self, key: usize) -> usize {
+        let called = self.tick();
+        self.flushes.push((key, called, None));
+        self.flushes.len() - 1
+    }
+
+    /// Records the end of an explicit flush.
+    pub(crate) fn flush_ended(&mut self, index: usize) {
+        let now = self.tick();
+        if let Some((.., returned)) = self.flushes.get_mut(index) {
+            *returned = Some(now);
+        }
     }
 
     /// The number of operations.
@@ -350,25 +422,33 @@ fn virtual_time() -> u64 {
 
 /// The tag of a message, from its text or from the id of its call.
 pub(crate) fn tag_of(message: &Message) -> Option<Tag> {
-    let digits = |text: &str| {
-        let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
-        digits.parse().ok()
-    };
     if let Some(call) = message.tool_link().calls.first() {
         return call.id.strip_prefix('c').and_then(digits);
     }
     if *message.role() == Role::System && !message.text().starts_with('#') {
         return None;
     }
-    message.text().strip_prefix('#').and_then(digits)
+    tag_in(&message.text())
+}
+
+/// The tag at the beginning of a text.
+pub(crate) fn tag_in(text: &str) -> Option<Tag> {
+    text.strip_prefix('#').and_then(digits)
+}
+
+fn digits(text: &str) -> Option<Tag> {
+    let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
 }
 
 /// The content of this place.
 pub(crate) fn item_of(stored: &StoredMessage) -> (u64, Item) {
     let place = stored.meta.sequence.number();
+    let id = stored.meta.id.uuid().as_u128();
     let item = match tag_of(&stored.message) {
-        Some(tag) if !stored.meta.summary => Item::Message(tag),
-        _ => Item::Summary(stored.meta.id.uuid().as_u128()),
+        Some(tag) => Item::Message(tag),
+        None if stored.meta.summary => Item::Summary(id),
+        None => Item::Cleared(id),
     };
     (place, item)
 }
@@ -376,16 +456,20 @@ pub(crate) fn item_of(stored: &StoredMessage) -> (u64, Item) {
 /// A flush's request as a call.
 pub(crate) fn call_of(splice: &Splice) -> Call {
     let numbers = |places: &[memory_core::Sequence]| places.iter().map(|p| p.number()).collect();
+    let written = |new: &NewMessage| Written {
+        id: new.id.uuid().as_u128(),
+        tokens: new.tokens,
+        bytes: bytes_of(&new.message),
+    };
+    let replaced = splice.replaced.iter();
     Call::Splice {
         generation: splice.generation.number(),
         summarized: numbers(&splice.summarized),
         evicted: numbers(&splice.evicted),
         withdrawn: numbers(&splice.withdrawn),
         newest: splice.newest.map(|newest| newest.sequence.number()),
-        summary: splice
-            .summary
-            .as_ref()
-            .map(|summary| (summary.id.uuid().as_u128(), summary.tokens)),
+        replaced: replaced.map(|one| (one.sequence.number(), written(&one.message))).collect(),
+        summary: splice.summary.as_ref().map(written),
         receipt: splice.receipt.as_ref().map(|receipt| receipt.id.as_u128()),
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::bug::Bug;
-use crate::history::{Answer, Call, Ensured, History, Item, Totals};
+use crate::history::{Answer, Call, Ensured, History, Hit, Item, Removed, Totals, Written};
 use crate::program::Program;
 use crate::run::{KEYS, play};
 
@@ -85,16 +85,34 @@ fn call(history: &History, call: &Call) -> Option<(&'static str, Value)> {
             });
             ("append", args)
         }
-        Call::Splice { generation, summarized, evicted, withdrawn, newest, summary, receipt } => {
-            let summary = summary.map(|(id, _)| hex(id));
+        Call::Splice {
+            generation,
+            summarized,
+            evicted,
+            withdrawn,
+            newest,
+            replaced,
+            summary,
+            receipt,
+        } => {
+            let one =
+                |(place, new): &(u64, Written)| json!({"place": place, "cleared": hex(new.id)});
+            let replaced: Vec<_> = replaced.iter().map(one).collect();
             let args = json!({
                 "generation": generation, "summarized": summarized, "evicted": evicted,
-                "withdrawn": withdrawn, "newest": newest, "summary": summary, "flush": receipt.map(hex),
+                "withdrawn": withdrawn, "newest": newest, "replaced": replaced,
+                "summary": summary.map(|summary| hex(summary.id)), "flush": receipt.map(hex),
             });
             ("splice", args)
         }
         Call::Ensure { id, piece } => ("ensure", json!({"id": id, "message": piece.tag})),
         Call::Clear(id) => ("clear", json!({"id": id, "turn": turn_of(id)})),
+        Call::Purge(id) => ("purge", json!({"id": id})),
+        Call::Undo { id, receipt } => ("undo", json!({"id": id, "flush": hex(*receipt)})),
+        Call::Erase { id, places } => ("erase", json!({"id": id, "places": places})),
+        Call::Removals => ("removals", json!({})),
+        Call::Archived(removal) => ("archived", json!({"removal": removal})),
+        Call::Search => ("search", json!({})),
         Call::Read(turn) => ("read", json!({"turn": turn})),
         Call::Before { position, limit } => {
             let position = position.map(
@@ -139,6 +157,23 @@ fn answer_of(answer: &Answer) -> Value {
         }
         Answer::Window(shown) => json!({"messages": shown}),
         Answer::Counted(totals) => counted(*totals),
+        Answer::Undone => json!({"refused": null}),
+        Answer::NotUndone(reason) => json!({"refused": reason}),
+        Answer::Erased(present, archived) => json!({"present": present, "archived": archived}),
+        Answer::Removals(removals) => {
+            let one = |removal: &Removed| {
+                json!({
+                    "removal": removal.number, "cause": removal.cause,
+                    "flush": removal.receipt.map(hex), "places": removal.places, "erased": removal.erased,
+                })
+            };
+            json!({"removals": removals.iter().map(one).collect::<Vec<_>>()})
+        }
+        Answer::Archived(places) => json!({"messages": content(places)}),
+        Answer::Found(hits) => {
+            let one = |hit: &Hit| json!({"place": hit.place, "archived": hit.archived, "message": hit.tag});
+            json!({"found": hits.iter().map(one).collect::<Vec<_>>()})
+        }
         Answer::Cleared | Answer::Nothing => json!({}),
     }
 }
@@ -147,6 +182,7 @@ fn content(places: &[(u64, Item)]) -> Vec<Value> {
     let one = |(place, item): &(u64, Item)| match item {
         Item::Message(tag) => json!({"place": place, "message": tag}),
         Item::Summary(id) => json!({"place": place, "summary": hex(*id)}),
+        Item::Cleared(id) => json!({"place": place, "cleared": hex(*id)}),
     };
     places.iter().map(one).collect()
 }

@@ -19,20 +19,22 @@ mod cut;
 mod explain;
 mod healed;
 mod json;
+mod past;
 mod run;
 mod seen;
 
 pub use bug::Bug;
 pub use explain::{Explained, explain};
 pub use history::{
-    Answer, Backward, Call, Ensured, Held, History, Item, Piece, Position, Recorded, Tag, Totals,
+    Answer, Backward, Call, Ensured, Held, History, Hit, Item, Piece, Position, Recorded, Removed,
+    Tag, Totals, Written,
 };
 pub use json::write_histories;
 pub use linear::{Explanation, Model, Operation, check};
 pub use model::SequentialMemory;
 pub use program::{
-    Agent, Family, Faults, Kind, Look, Op, Program, SummarizerKind, Turn, TurnStep, expiries,
-    program, prompts, rollbacks, runner,
+    Agent, Family, Faults, Kind, Look, Op, Past, Program, SummarizerKind, Turn, TurnStep, expiries,
+    past, program, prompts, rollbacks, runner,
 };
 pub use run::{Outcome, run};
 pub use violation::{Check, Violation};

@@ -1,17 +1,18 @@
-//! Whole programs: agents, their operations, and faults. Programs whose server rolls back are in
-//! `program/rollbacks.rs`, with those in which a TTL ends, and those with system prompts in `program/prompts.rs`.
+//! Whole programs: agents, their operations, and faults. Each family of programs has a file in
+//! `program`.
 
+mod past;
+mod plain;
 mod prompts;
 mod rollbacks;
 mod vary;
 
 use std::fmt;
 
-use proptest::collection::vec;
 use proptest::prelude::*;
 
-use self::vary::vary_ops;
-
+pub use self::past::past;
+pub use self::plain::program;
 pub use self::prompts::prompts;
 pub use self::rollbacks::{expiries, rollbacks};
 
@@ -28,8 +29,19 @@ pub struct Program {
     pub summarizer: SummarizerKind,
     /// Flushes run within the append that makes them due.
     pub inline_flush: bool,
+    /// The archive of the memories, if they have one.
+    pub past: Option<Past>,
     /// The agents.
     pub agents: Vec<Agent>,
+}
+
+/// The archive of the memories of a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Past {
+    /// The most bytes of each.
+    pub max_bytes: u64,
+    /// Flushes clear tool results.
+    pub clears_results: bool,
 }
 
 /// The rate of faults of requests.
@@ -159,6 +171,16 @@ pub enum Op {
     Ensure(bool),
     /// Removes all.
     Clear,
+    /// Removes all, and the archive.
+    Purge,
+    /// Undoes the archived removal before this number of newer ones.
+    Undo(usize),
+    /// Erases this number of messages, of those present or archived: from this one on, in a fixed order.
+    Erase(usize, usize),
+    /// Reads the archive.
+    Archive,
+    /// Searches for a word that all messages contain.
+    Search,
     /// Waits for this many milliseconds.
     Pause(u16),
     /// Suspends the process for this many milliseconds: none of its requests arrives before that.
@@ -178,149 +200,6 @@ pub enum Op {
     Crash,
 }
 
-/// The mix of message kinds: mostly plain talk, mostly critical messages, or mostly calls.
-fn kind(critical: u32, call: u32) -> impl Strategy<Value = Kind> {
-    prop_oneof![
-        10 => Just(Kind::Talk),
-        critical => Just(Kind::Critical),
-        2 => Just(Kind::Fact),
-        call => Just(Kind::Call),
-        3 => Just(Kind::Result),
-    ]
-}
-
-fn batch(critical: u32, call: u32) -> impl Strategy<Value = Vec<Kind>> {
-    let kind = || kind(critical, call);
-    prop_oneof![3 => vec(kind(), 1..=1), 2 => vec(kind(), 2..=4)]
-}
-
-/// Operations without faults.
-fn calm_op(critical: u32, call: u32) -> impl Strategy<Value = Op> {
-    let batch = move || batch(critical, call);
-    prop_oneof![
-        24 => batch().prop_map(Op::Append),
-        6 => (batch(), 0..3_u8).prop_map(|(kinds, again)| Op::Retried(kinds, again)),
-        5 => Just(Op::Flush),
-        5 => Just(Op::Read),
-        4 => Just(Op::Delta),
-        4 => (40..900_u16).prop_map(Op::Context),
-        3 => Just(Op::Count),
-        2 => Just(Op::Health),
-        3 => prop_oneof![0..20_u16, 0..3_000_u16].prop_map(Op::Pause),
-    ]
-}
-
-fn look() -> impl Strategy<Value = Look> {
-    prop_oneof![
-        3 => Just(Look::Page),
-        1 => Just(Look::Messages),
-        2 => (40..900_u16).prop_map(Look::Context),
-    ]
-}
-
-fn turn(critical: u32, call: u32) -> impl Strategy<Value = Turn> {
-    let step = prop_oneof![
-        12 => batch(critical, call).prop_map(TurnStep::Append),
-        1 => Just(TurnStep::Clear),
-        3 => look().prop_map(TurnStep::Look),
-    ];
-    let think = prop_oneof![4 => 0..60_u16, 1 => 0..1_200_u16];
-    let stall = prop_oneof![5 => Just(0_u16), 2 => 1_500..4_500_u16];
-    (look(), vec(step, 1..=4), think, stall).prop_map(|(look, steps, think, stall)| Turn {
-        look,
-        steps,
-        think,
-        stall,
-    })
-}
-
-fn plain_op(critical: u32, call: u32) -> impl Strategy<Value = Op> {
-    prop_oneof![
-        56 => calm_op(critical, call),
-        6 => turn(critical, call).prop_map(Op::Turn),
-        4 => prop_oneof![0..300_u16, 0..3_000_u16].prop_map(Op::Hold),
-        1 => (0..200_u16).prop_map(Op::TryHold),
-        1 => Just(Op::Clear),
-        2 => (100..4_500_u16).prop_map(Op::Stall),
-        1 => Just(Op::ForgetLeases),
-    ]
-}
-
-/// Mostly long turns with suspended processes, which compete for the same lease.
-fn rival_op(critical: u32, call: u32) -> impl Strategy<Value = Op> {
-    let think = (0..2_000_u16, prop_oneof![1 => Just(0_u16), 2 => 1_500..4_500_u16]);
-    let turn = (turn(critical, call), think)
-        .prop_map(|(turn, (think, stall))| Op::Turn(Turn { think, stall, ..turn }));
-    prop_oneof![
-        6 => turn,
-        4 => batch(critical, call).prop_map(Op::Append),
-        1 => (100..4_500_u16).prop_map(Op::Stall),
-        1 => Just(Op::Read),
-        1 => prop_oneof![0..300_u16, 0..3_000_u16].prop_map(Op::Hold),
-    ]
-}
-
-fn wild_op(critical: u32, call: u32) -> impl Strategy<Value = Op> {
-    let plain = move || plain_op(critical, call);
-    prop_oneof![
-        20 => plain(),
-        3 => (0..12_u8, plain()).prop_map(|(polls, op)| Op::Cancel(polls, Box::new(op))),
-    ]
-}
-
-fn agent<S: Strategy<Value = Op>>(
-    op: fn(u32, u32) -> S,
-    crashes: u32,
-) -> impl Strategy<Value = Agent> {
-    let key = prop_oneof![4 => Just(0_u8), 1 => Just(1)];
-    let crash = prop_oneof![12 => Just(false), crashes => Just(true)];
-    let ops = prop_oneof![
-        10 => vec(op(1, 3), 1..=8),
-        1 => vec(op(20, 3), 1..=8),
-        1 => vec(op(1, 20), 1..=8),
-    ];
-    (0..3_u8, key, ops, crash).prop_map(|(process, key, mut ops, crash)| {
-        if crash {
-            ops.push(Op::Crash);
-        }
-        Agent { process, key, ops }
-    })
-}
-
-/// All programs: 2 to 8 agents in 1 to 3 processes. Some of them have no faults.
-pub fn program() -> impl Strategy<Value = Program> {
-    let agents = prop_oneof![
-        6 => vec(agent(wild_op, 1), 2..=8),
-        1 => vec(agent(calm_op, 0), 2..=8),
-        1 => vec(agent(rival_op, 0), 2..=5),
-    ];
-    let faults = (
-        prop_oneof![2 => Just(0_u8), 2 => 1..10_u8, 1 => 10..30_u8],
-        prop_oneof![1 => Just(0_u8), 3 => 1..12_u8],
-    )
-        .prop_map(|(percent, latency)| Faults { percent, latency });
-    let summarizer = prop_oneof![
-        4 => Just(SummarizerKind::Quick),
-        3 => Just(SummarizerKind::Slow),
-        1 => Just(SummarizerKind::Failing),
-        1 => Just(SummarizerKind::Hanging),
-        1 => Just(SummarizerKind::Empty),
-        1 => Just(SummarizerKind::Wordy),
-    ];
-    let inline_flush = prop_oneof![4 => Just(false), 1 => Just(true)];
-    let parts = (any::<u64>(), any::<bool>(), faults, summarizer, inline_flush, agents);
-    let programs =
-        parts.prop_map(|(seed, shared_domain, faults, summarizer, inline_flush, agents)| Program {
-            seed,
-            shared_domain,
-            faults,
-            summarizer,
-            inline_flush,
-            agents,
-        });
-    programs.prop_map(vary_ops)
-}
-
 /// Families of programs, each with separate numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
@@ -332,6 +211,8 @@ pub enum Family {
     Prompts,
     /// The TTL of a memory ends, once or several times.
     Expiries,
+    /// The memories have an archive, and the agents use it.
+    Past,
 }
 
 impl Family {
@@ -343,6 +224,7 @@ impl Family {
             Self::Rollbacks => Program::with_rollbacks(number),
             Self::Prompts => Program::with_prompts(number),
             Self::Expiries => Program::with_expiries(number),
+            Self::Past => Program::with_past(number),
         }
     }
 }
@@ -372,6 +254,12 @@ impl Program {
         Self::drawn(&expiries(), number)
     }
 
+    /// The program with this number whose memories have an archive.
+    #[must_use]
+    pub fn with_past(number: u64) -> Self {
+        Self::drawn(&past(), number)
+    }
+
     fn drawn(programs: &impl Strategy<Value = Self>, number: u64) -> Self {
         use proptest::strategy::ValueTree;
 
@@ -382,6 +270,7 @@ impl Program {
             faults: Faults { percent: 0, latency: 0 },
             summarizer: SummarizerKind::Quick,
             inline_flush: false,
+            past: None,
             agents: Vec::new(),
         })
     }
@@ -409,7 +298,7 @@ impl Program {
     #[must_use]
     pub fn clears(&self) -> usize {
         self.count(|op| match op {
-            Op::Clear => 1,
+            Op::Clear | Op::Purge => 1,
             Op::Turn(turn) => turn.steps.iter().filter(|step| **step == TurnStep::Clear).count(),
             _ => 0,
         })
@@ -419,6 +308,12 @@ impl Program {
     #[must_use]
     pub fn rewinds(&self) -> usize {
         self.count(|op| usize::from(matches!(op, Op::Rewind(_))))
+    }
+
+    /// The number of operations that remove or change single messages on demand, or bring them back.
+    #[must_use]
+    pub fn edits(&self) -> usize {
+        self.count(|op| usize::from(matches!(op, Op::Undo(_) | Op::Erase(..))))
     }
 
     /// The number of operations that ensure a system prompt.
@@ -461,7 +356,7 @@ pub fn runner(number: u64) -> proptest::test_runner::TestRunner {
 impl fmt::Debug for Program {
     /// The program, one line for each agent.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, shared_domain, faults, summarizer, inline_flush, agents } = self;
+        let Self { seed, shared_domain, faults, summarizer, inline_flush, past, agents } = self;
         writeln!(
             f,
             "seed {seed}, {} domain, {}% faults, up to {} ms each way, {summarizer:?} summarizer, {} flushes",
@@ -470,6 +365,9 @@ impl fmt::Debug for Program {
             faults.latency,
             if *inline_flush { "inline" } else { "background" },
         )?;
+        if let Some(past) = past {
+            writeln!(f, "  {past:?}")?;
+        }
         for (number, agent) in agents.iter().enumerate() {
             writeln!(
                 f,

@@ -25,7 +25,7 @@ use crate::healed::verify_healed;
 use crate::history::{History, Recorder};
 use crate::json;
 use crate::link::Link;
-use crate::program::{Faults, Program};
+use crate::program::{Faults, Past, Program};
 use crate::server::Server;
 use crate::summarizer::ModelSummarizer;
 use crate::violation::{Check, Violation};
@@ -204,7 +204,7 @@ impl<'p> World<'p> {
             .with_project("model")
             .with_clock(self.clock.clone())
             .with_seed(seed)
-            .with_resource(resource())
+            .with_resource(resource(self.program))
             .with_token_counter(Arc::new(Bytes))
             .with_summarizer(summarizer)
             .with_summarizer_time_limit(Duration::from_secs(3))
@@ -239,11 +239,11 @@ impl<'p> World<'p> {
                 agents.any(|a| usize::from(a.process) == number && usize::from(a.key) == *key)
             };
             for key in (0..KEYS.len()).filter(used) {
-                verify_healed(key, process, &self.recorder, &tags).await;
+                verify_healed(key, process, &self.recorder, &tags, self.program).await;
             }
         }
         for key in 0..KEYS.len() {
-            verify_healed(key, &fresh, &self.recorder, &tags).await;
+            verify_healed(key, &fresh, &self.recorder, &tags, self.program).await;
         }
         self.until_quiet(&fresh).await;
         for key in 0..KEYS.len() {
@@ -366,7 +366,8 @@ pub(crate) fn lease_key(key: &MemoryKey) -> LockKey {
 }
 
 /// Small, so that flushes are due every few messages, and with short leases.
-fn resource() -> MemoryResource {
+fn resource(program: &Program) -> MemoryResource {
+    use memory_core::resource::{ArchiveSettings, ClearToolResults};
     use memory_core::{ContentType, Priority};
 
     let mut resource = MemoryResource::new("m", BUDGET);
@@ -380,6 +381,12 @@ fn resource() -> MemoryResource {
     resource.lock.ttl = Duration::from_secs(2);
     resource.lock.refresh_interval = Duration::from_millis(700);
     resource.lock.wait_timeout = Duration::from_secs(10);
+    if let Some(Past { max_bytes, clears_results }) = program.past {
+        resource.archive = ArchiveSettings::forever();
+        resource.archive.max_bytes = max_bytes;
+        resource.flushing_strategy.clear_tool_results =
+            clears_results.then(|| ClearToolResults::new(1, 0));
+    }
     resource
 }
 

@@ -67,7 +67,10 @@ pub(crate) fn check_seen(
                 broken.push((Check::CameBack, what));
             }
         }
-        if program.clears() > 0 {
+        // An erasure takes critical messages and parts of units, and a cleared result is another message.
+        if program.clears() + program.edits() > 0
+            || program.past.is_some_and(|past| past.clears_results)
+        {
             continue;
         }
         // A unit is removed as a whole: a stored result has its call, and a call that was answered before
@@ -228,10 +231,13 @@ impl Page<'_> {
     fn may_be_gone(&self, place: u64) -> bool {
         let begun = self.operations.iter().filter(|operation| operation.called < self.seen);
         begun.into_iter().any(|operation| match &operation.call {
-            Call::Clear(_) => true,
-            Call::Splice { summarized, evicted, withdrawn, .. } => {
+            Call::Clear(_) | Call::Purge(_) => true,
+            Call::Erase { places, .. } => places.contains(&place),
+            Call::Splice { summarized, evicted, withdrawn, replaced, .. } => {
+                let gone = [summarized, evicted, withdrawn];
                 !matches!(operation.returned, Some((_, Answer::Conflict)))
-                    && [summarized, evicted, withdrawn].iter().any(|gone| gone.contains(&place))
+                    && (gone.iter().any(|gone| gone.contains(&place))
+                        || replaced.iter().any(|(replaced, _)| *replaced == place))
             }
             _ => false,
         })
@@ -261,10 +267,20 @@ impl Page<'_> {
         })
     }
 
-    /// The places whose messages were certainly removed before.
+    /// Whether this removal may have been undone by then.
+    fn may_be_undone(&self, removal: &Call) -> bool {
+        let Call::Splice { receipt: Some(removed), .. } = removal else { return false };
+        self.operations.iter().any(|operation| match &operation.call {
+            Call::Undo { receipt, .. } => receipt == removed && operation.called < self.seen,
+            _ => false,
+        })
+    }
+
+    /// The places whose messages were certainly removed before, and did not return.
     fn removed_before(&self) -> impl Iterator<Item = u64> {
         let done = self.operations.iter().filter(|operation| {
             matches!(&operation.returned, Some((at, Answer::Spliced(_))) if *at < self.called)
+                && !self.may_be_undone(&operation.call)
         });
         let removed = done.filter_map(|operation| match &operation.call {
             Call::Splice { summarized, evicted, withdrawn, .. } => {
@@ -279,7 +295,7 @@ impl Page<'_> {
 fn message(item: Item) -> Option<Tag> {
     match item {
         Item::Message(tag) => Some(tag),
-        Item::Summary(_) => None,
+        Item::Summary(_) | Item::Cleared(_) => None,
     }
 }
 

@@ -3,6 +3,7 @@
 mod append;
 mod deltas;
 mod leases;
+mod past;
 mod reads;
 mod replace;
 mod rollback;
@@ -14,13 +15,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use futures::FutureExt;
 use memory_core::lease::{FencingToken, LeaseProof};
 use memory_core::store::{
-    Access, Appended, Clear, CopyProgress, CopyWrite, Counters, Erase, Erased, Generation, Head,
-    Page, RemoveUnused, RemovedUnused, ReplaceAll, Restore, StoreError, StoreErrorKind,
-    StoreOperation, WriteId, WriterId,
+    Access, Appended, Clear, CopyProgress, CopyWrite, Counters, Generation, Head, Page,
+    RemoveUnused, RemovedUnused, ReplaceAll, StoreError, StoreErrorKind, StoreOperation, WriteId,
+    WriterId,
 };
 use memory_core::{InMemoryStore, MemoryKey, MemoryStore};
 use memory_lock::{Clock, InProcessLock, LeaseInfo, LockBackend, LockKey};
 
+use self::past::PastBugs;
 use self::rollback::Kept;
 use crate::bug::Bug;
 use crate::program::Program;
@@ -64,6 +66,7 @@ struct State {
     /// The clock was stepped back.
     is_behind: bool,
     kept: Kept,
+    past: PastBugs,
 }
 
 /// The calls of the reference implementations never wait.
@@ -171,6 +174,13 @@ impl Server {
         if let Some(skew) = self.state().skewed_tokens.get(at) {
             counters.present.tokens = counters.present.tokens.saturating_add_signed(*skew);
         }
+        if let Some(restored) = self.state().past.restored.get(at) {
+            counters.present.messages += restored;
+        }
+        if let Some(erased) = self.state().past.erased.get(at) {
+            counters.withdrawn = counters.withdrawn.saturating_sub(*erased);
+            counters.evicted += erased;
+        }
         if self.has(Bug::EvictedNotCounted) {
             counters.evicted = 0;
         }
@@ -193,7 +203,13 @@ impl Server {
             self.check_lease(key, access)?;
         }
         let ended = now(self.store.head(&at))?.generation;
-        let mut counters = now(self.store.clear(&at, self.access(access), clear))?;
+        let is_retry = self.is_retry(&at, clear.write);
+        let mut changed = self.changed_clear(clear);
+        if is_retry && self.has(Bug::ClearForgetsRetry) {
+            changed.write = self.fresh_write();
+        }
+        let mut counters = now(self.store.clear(&at, self.access(access), &changed))?;
+        self.archived_now(&at)?;
         self.wrote(&at, clear.write);
         self.ended(Bug::ClearUnnoticed, &at, ended);
         if self.has(Bug::ClearRestartsNumbers) {
@@ -201,36 +217,6 @@ impl Server {
         }
         self.repair(&at, &mut counters);
         Ok(counters)
-    }
-
-    pub(crate) fn restore(
-        &self,
-        key: &MemoryKey,
-        access: Access,
-        restore: &Restore,
-    ) -> Result<Counters, StoreError> {
-        let at = self.place(key);
-        if !self.is_retry(&at, restore.write) {
-            self.check_lease(key, access)?;
-        }
-        let counters = now(self.store.restore(&at, self.access(access), restore))?;
-        self.wrote(&at, restore.write);
-        Ok(counters)
-    }
-
-    pub(crate) fn erase(
-        &self,
-        key: &MemoryKey,
-        access: Access,
-        erase: &Erase,
-    ) -> Result<Erased, StoreError> {
-        let at = self.place(key);
-        if !self.is_retry(&at, erase.write) {
-            self.check_lease(key, access)?;
-        }
-        let erased = now(self.store.erase(&at, self.access(access), erase))?;
-        self.wrote(&at, erase.write);
-        Ok(erased)
     }
 
     pub(crate) fn write_copy(

@@ -109,6 +109,16 @@ checks! {
     ErrorLied "P13",
     /// A message of another memory.
     Foreign "P14",
+    /// Only the answers about the archive cannot be explained by any order of the operations.
+    ArchiveWrong "P17",
+    /// Only the answers to searches cannot be explained.
+    SearchWrong "P17",
+    /// A message is archived twice, or archived and present.
+    ArchivedTwice "P17",
+    /// An automatic flush took messages after an undo.
+    HeldFlush "P17",
+    /// An erased message is shown.
+    ErasedShown "P18",
     /// Not a violation: the search for an order exceeded its budget.
     NoVerdict "none",
 }

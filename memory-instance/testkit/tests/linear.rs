@@ -159,7 +159,7 @@ fn search_over_its_limit_does_not_pass() {
 
 /// An append of one message with this number; it was answered if it has a place.
 fn append(batch: u32, place: Option<u64>) -> (MemoryCall, Option<Answer>) {
-    let pieces = vec![Piece { tag: batch, tokens: 1, kind: Kind::Talk }];
+    let pieces = vec![Piece { tag: batch, tokens: 1, kind: Kind::Talk, bytes: 1 }];
     // The answer of a retry, whose counters are not compared.
     let answer = place.map(|place| Answer::Appended {
         first: Some(place),

@@ -204,6 +204,7 @@ fn program(number: u64) -> Program {
         faults: Faults { percent: 0, latency: random.u8(1..8) },
         summarizer: SummarizerKind::Quick,
         inline_flush: false,
+        past: None,
         agents,
     }
 }

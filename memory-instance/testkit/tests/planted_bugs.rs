@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use memory_testkit::{Bug, Check, Family, run};
+use memory_testkit::{Bug, Check, run};
 use tokio::time::Instant;
 
 /// The number of programs within which every bug is found.
@@ -26,13 +26,17 @@ struct Hunt {
 
 #[test]
 fn checks_find_all_planted_bugs() {
+    // A part of the bugs, while a check is written.
+    let only = std::env::var("MEMORY_MODEL_BUGS").unwrap_or_default();
+    let is_hunted = |bug: &&Bug| format!("{bug:?}").contains(&only);
+    let bugs: Vec<Bug> = Bug::ALL.iter().filter(is_hunted).copied().collect();
     let workers = thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let next = AtomicUsize::new(0);
     let hunts = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                while let Some(bug) = Bug::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while let Some(bug) = bugs.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let hunt = hunt(*bug);
                     hunts.lock().unwrap().push(hunt);
                 }
@@ -69,17 +73,12 @@ fn checks_find_all_planted_bugs() {
     .unwrap();
     eprintln!("{table}");
     assert!(hunts.iter().all(|hunt| hunt.found.is_some()), "not all were found:\n{table}");
-    assert!(silent.is_empty(), "some checks were never seen to fail:\n{table}");
+    assert!(!only.is_empty() || silent.is_empty(), "some checks were never seen to fail:\n{table}");
 }
 
 fn hunt(bug: Bug) -> Hunt {
     let began = Instant::now();
-    let family = match bug {
-        _ if bug.needs_rollback() => Family::Rollbacks,
-        _ if bug.needs_expiry() => Family::Expiries,
-        _ if bug.needs_prompts() => Family::Prompts,
-        _ => Family::Plain,
-    };
+    let family = bug.family();
     let mut fired = BTreeSet::new();
     let mut found = None;
     for seed in 0..LIMIT {

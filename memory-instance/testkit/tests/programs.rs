@@ -19,6 +19,9 @@ const KEPT_PROMPTS: &str = include_str!("kept-prompt-seeds.txt");
 /// Seeds of programs in which a TTL ends.
 const KEPT_EXPIRIES: &str = include_str!("kept-expiry-seeds.txt");
 
+/// Seeds of programs with archives.
+const KEPT_PAST: &str = include_str!("kept-past-seeds.txt");
+
 fn setting(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {text}")),
@@ -114,10 +117,20 @@ fn programs_with_expiries_keep_all_promises() {
 }
 
 #[test]
+fn programs_with_archives_keep_all_promises() {
+    let first = setting("MEMORY_MODEL_FIRST_PAST", 0);
+    let count = setting("MEMORY_MODEL_PAST", 400);
+    let seeds: Vec<u64> = kept(KEPT_PAST).chain(first..first + count).collect();
+    eprintln!("programs with archives, seeds {first}.. and the kept ones");
+    run_all(Family::Past, &seeds);
+}
+
+#[test]
 fn same_program_gives_the_same_trace() {
     // In the last one two leases of a process are lost at once; their order was once that of a hash map.
     let plain = (0..setting("MEMORY_MODEL_TWICE", 300)).chain([1191]).map(Program::numbered);
     let others = (0..30).map(Program::with_rollbacks).chain((0..30).map(Program::with_prompts));
+    let others = others.chain((0..30).map(Program::with_past));
     for program in plain.chain(others) {
         let (one, two) = (run(&program, None), run(&program, None));
         if one.trace_hash != two.trace_hash {

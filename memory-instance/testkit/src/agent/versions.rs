@@ -42,7 +42,7 @@ impl Run<'_> {
         }
     }
 
-    async fn read_version(&self) -> Option<(Version, Vec<(u64, Item)>)> {
+    pub(super) async fn read_version(&self) -> Option<(Version, Vec<(u64, Item)>)> {
         let op = self.recorder.call(self.key, Call::Read(None));
         let page = self.memory.page(None, None).await;
         self.told(page.as_ref().err());

@@ -18,7 +18,7 @@ use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use super::Link;
 use super::witness::Witness;
 use crate::checks::check_outline;
-use crate::history::{Answer, Totals, call_of};
+use crate::history::{Answer, Call, Removed, Totals, call_of, item_of};
 use crate::run::key_number;
 use crate::server::Server;
 
@@ -125,9 +125,16 @@ impl MemoryStore for Link {
         before: Option<u64>,
         limit: NonZeroUsize,
     ) -> Result<Vec<ArchivedRemoval>, StoreError> {
-        let key = key.clone();
-        let read = move |server: &Arc<Server>| server.removals(&key, before, limit);
-        self.ask(("removals", StoreOperation::Read), read).await
+        let at = key.clone();
+        let read = move |server: &Arc<Server>| server.removals(&at, before, limit);
+        // The model has the list from its start. All of the programs' lists fit into one page.
+        let op = before.is_none().then(|| self.recorder.call(key_number(key), Call::Removals));
+        let removals = self.ask(("removals", StoreOperation::Read), read).await?;
+        if let Some(op) = op.filter(|_| removals.len() < limit.get()) {
+            let removals = removals.iter().map(Removed::of).collect();
+            self.recorder.answer(op, Answer::Removals(removals));
+        }
+        Ok(removals)
     }
 
     async fn archived(
@@ -137,9 +144,16 @@ impl MemoryStore for Link {
         after: Sequence,
         limit: NonZeroUsize,
     ) -> Result<Vec<StoredMessage>, StoreError> {
-        let key = key.clone();
-        let read = move |server: &Arc<Server>| server.archived(&key, removal, after, limit);
-        self.ask(("archived", StoreOperation::Read), read).await
+        let at = key.clone();
+        let read = move |server: &Arc<Server>| server.archived(&at, removal, after, limit);
+        let is_start = after == Sequence::ZERO;
+        let op = is_start.then(|| self.recorder.call(key_number(key), Call::Archived(removal)));
+        let messages = self.ask(("archived", StoreOperation::Read), read).await?;
+        if let Some(op) = op {
+            let messages = messages.iter().map(item_of).collect();
+            self.recorder.answer(op, Answer::Archived(messages));
+        }
+        Ok(messages)
     }
 
     async fn erase(

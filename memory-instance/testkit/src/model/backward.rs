@@ -14,7 +14,7 @@ impl State {
     ) -> bool {
         let restarted = page.is_some_and(|page| page.restarted);
         let end = position.filter(|_| !restarted).map_or(u64::MAX, |position| position.place);
-        let mut older = self.items.range(..end).rev().map(|(place, (item, ..))| (*place, *item));
+        let mut older = self.items.range(..end).rev().map(|(place, stored)| (*place, stored.item));
         let mut nearest: Vec<_> = older.by_ref().take(limit).collect();
         nearest.reverse();
         let more = older.next().is_some();
@@ -25,7 +25,7 @@ impl State {
         let continues = match position {
             Some(position) if restarted => !self.certainly_holds(position),
             Some(position) => {
-                let there = self.items.get(&position.place).map(|(item, ..)| *item);
+                let there = self.items.get(&position.place).map(|stored| stored.item);
                 there == Some(position.item) && page.generation == position.generation
             }
             None => !restarted,

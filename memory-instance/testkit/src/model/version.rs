@@ -21,7 +21,7 @@ impl IsCurrent {
 
 impl State {
     pub(super) fn is_at(&self, expected: &Expected) -> IsCurrent {
-        let newest = self.items.iter().next_back().map(|(place, (item, ..))| (*place, *item));
+        let newest = self.items.iter().next_back().map(|(place, stored)| (*place, stored.item));
         if newest != expected.newest {
             return IsCurrent::No;
         }

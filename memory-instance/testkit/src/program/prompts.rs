@@ -3,7 +3,9 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{Agent, Faults, Op, Program, SummarizerKind, batch, look, vary_ops};
+use super::plain::{batch, look};
+use super::vary::vary_ops;
+use super::{Agent, Faults, Op, Program, SummarizerKind};
 use crate::program::{Turn, TurnStep};
 
 fn op() -> impl Strategy<Value = Op> {
@@ -54,6 +56,7 @@ pub fn prompts() -> impl Strategy<Value = Program> {
         faults,
         summarizer: SummarizerKind::Quick,
         inline_flush,
+        past: None,
         agents,
     });
     programs.prop_map(vary_ops)

@@ -7,7 +7,9 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{Agent, Faults, Op, Program, SummarizerKind, batch, kind, turn, vary_ops};
+use super::plain::{batch, kind, turn};
+use super::vary::vary_ops;
+use super::{Agent, Faults, Op, Program, SummarizerKind};
 
 /// Operations whose effect or answer depends on earlier reads: delta reads, flushes, windows, and batches that are sent
 /// again.
@@ -109,6 +111,7 @@ pub fn rollbacks() -> impl Strategy<Value = Program> {
             faults,
             summarizer,
             inline_flush,
+            past: None,
             agents,
         });
     programs.prop_map(vary_ops)

@@ -93,6 +93,9 @@ impl Server {
         match self.bug {
             Some(Bug::CountersApart) => appended.counters = before.counters,
             Some(Bug::FlushMarkLost) => appended.next_flush_at = None,
+            Some(Bug::UndoHoldsNoFlush) => {
+                appended.next_flush_at = self.flush_mark(appended.next_flush_at);
+            }
             Some(Bug::ErrorLies) if count.is_multiple_of(5) => {
                 return Err(StoreError::new(
                     StoreOperation::Append,

@@ -3,9 +3,8 @@
 use std::num::NonZeroUsize;
 
 use memory_core::store::{
-    ArchivedRemoval, CaughtUp, Cursor, Erasure, FlushReceipt, ForkOrigin, Frame, Head, KnownBatch,
-    Outline, Page, Read, SearchQuery, SearchResults, StoreError, StoreWatch, UnusedPage,
-    UnusedQuery,
+    CaughtUp, Cursor, Erasure, FlushReceipt, ForkOrigin, Frame, Head, KnownBatch, Outline, Page,
+    Read, StoreError, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
@@ -23,19 +22,10 @@ impl Server {
                 }
             }
             Some(Bug::FlushMarkLost) => head.next_flush_at = None,
-            _ => {}
+            _ => head.next_flush_at = self.flush_mark(head.next_flush_at),
         }
         self.repair(&at, &mut head.counters);
         Ok(head)
-    }
-
-    pub(crate) fn removals(
-        &self,
-        key: &MemoryKey,
-        before: Option<u64>,
-        limit: NonZeroUsize,
-    ) -> Result<Vec<ArchivedRemoval>, StoreError> {
-        now(self.store.removals(&self.place(key), before, limit))
     }
 
     pub(crate) fn frame(&self, key: &MemoryKey) -> Result<Frame, StoreError> {
@@ -48,24 +38,6 @@ impl Server {
 
     pub(crate) fn erasures(&self, key: &MemoryKey) -> Result<Vec<Erasure>, StoreError> {
         now(self.store.erasures(&self.place(key)))
-    }
-
-    pub(crate) fn search(
-        &self,
-        key: &MemoryKey,
-        query: &SearchQuery,
-    ) -> Result<SearchResults, StoreError> {
-        now(self.store.search(&self.place(key), query))
-    }
-
-    pub(crate) fn archived(
-        &self,
-        key: &MemoryKey,
-        removal: u64,
-        after: Sequence,
-        limit: NonZeroUsize,
-    ) -> Result<Vec<StoredMessage>, StoreError> {
-        now(self.store.archived(&self.place(key), removal, after, limit))
     }
 
     pub(crate) fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
@@ -156,7 +128,7 @@ impl Server {
                 }
             }
             Some(Bug::FlushMarkLost) => outline.head.next_flush_at = None,
-            _ => {}
+            _ => outline.head.next_flush_at = self.flush_mark(outline.head.next_flush_at),
         }
         self.repair(&at, &mut outline.head.counters);
         Ok(outline)

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use memory_core::store::{Access, Counters, MessageMeta, Newest, Outline, Splice, StoreError};
+use memory_core::store::{
+    Access, Counters, MessageMeta, Newest, Outline, Retention, Splice, StoreError,
+};
 use memory_core::{MemoryKey, MemoryStore, Sequence};
 
 use super::{Server, now};
@@ -39,6 +41,9 @@ impl Server {
         }
         let outline = now(self.store.outline(&at))?;
         let is_current = splice.generation == outline.head.generation && !is_retry;
+        if self.has(Bug::ArchiveBeyondLimit) {
+            splice.archive = splice.archive.map(|_| Retention::forever());
+        }
         if self.has(Bug::SpliceTakesOthers) {
             splice.newest = None;
         }
@@ -97,6 +102,7 @@ impl Server {
             _ => {}
         }
         let mut counters = now(self.store.splice(&at, self.access(access), &splice))?;
+        self.archived_now(&at)?;
         if is_current && removes {
             self.ended(Bug::FlushUnnoticed, &at, outline.head.generation);
         }

@@ -1,0 +1,103 @@
+//! Writes of single messages and batches in the sequential model.
+
+use super::known::Known;
+use super::version::IsCurrent;
+use super::{KnownGeneration, State, Stored};
+use crate::history::{Answer, Ensured, Expected, Item, Piece};
+
+impl State {
+    pub(super) fn append(
+        &mut self,
+        known: &Known,
+        batch: u32,
+        pieces: &[Piece],
+        expected: Option<&Expected>,
+        answer: Option<&Answer>,
+    ) -> bool {
+        let new = !self.batches.contains_key(&batch);
+        if let Some(expected) = expected.filter(|_| new) {
+            let is_current = self.is_at(expected);
+            match answer {
+                Some(Answer::Conflict) => return is_current.may_be(IsCurrent::No),
+                // Without an answer: it came too late, and changed nothing.
+                None if is_current == IsCurrent::No => return true,
+                _ if !is_current.may_be(IsCurrent::Yes) => return false,
+                _ => {}
+            }
+        }
+        let first = *self.batches.entry(batch).or_insert(self.last + 1);
+        if new {
+            if !self.may_write(known, batch) {
+                return false;
+            }
+            for piece in pieces {
+                self.last += 1;
+                if !known.allows(self.rollbacks, self.last, piece.tag) {
+                    return false;
+                }
+                self.put(self.last, piece.into());
+                self.totals.appended += 1;
+            }
+            if matches!(self.generation, KnownGeneration::Fresh | KnownGeneration::Known(0)) {
+                self.generation = KnownGeneration::After(0);
+            }
+        }
+        match answer {
+            None => true,
+            // An append itself resends an unanswered request, so its own batch may already be stored; the counters are
+            // then those of a later time.
+            Some(Answer::Appended { first: told, duplicate: true, .. }) => {
+                told.is_none_or(|told| told == first)
+            }
+            Some(Answer::Appended { first: told, duplicate: false, totals }) => {
+                new && *told == Some(first) && self.may_count(totals)
+            }
+            Some(_) => false,
+        }
+    }
+
+    /// One step, although it is a turn: no reader sees the prompt missing or twice.
+    pub(super) fn ensure(
+        &mut self,
+        known: &Known,
+        id: u32,
+        piece: &Piece,
+        answer: Option<&Answer>,
+    ) -> bool {
+        let there = self.prompt.and_then(|place| Some((place, *self.items.get(&place)?)));
+        let (necessary, place) = match there {
+            Some((place, Stored { item: Item::Message(tag), .. })) if tag == piece.tag => {
+                (Ensured::Unchanged, place)
+            }
+            Some((place, _)) => (Ensured::Replaced, place),
+            None => (Ensured::Appended, self.last + 1),
+        };
+        if answer.is_some_and(|answer| *answer != Answer::Ensured(necessary, place)) {
+            return false;
+        }
+        let number = match self.generation {
+            KnownGeneration::Fresh => 0,
+            KnownGeneration::Known(number) | KnownGeneration::After(number) => number,
+        };
+        match necessary {
+            Ensured::Unchanged => return true,
+            Ensured::Replaced => {
+                let old = self.items.get(&place).map_or(0, |stored| stored.tokens);
+                self.totals.tokens -= u64::from(old);
+                self.generation = KnownGeneration::After(number);
+            }
+            Ensured::Appended => {
+                self.last = place;
+                self.prompt = Some(place);
+                self.totals.present += 1;
+                self.totals.appended += 1;
+                if number == 0 {
+                    self.generation = KnownGeneration::After(0);
+                }
+            }
+        }
+        self.totals.tokens += u64::from(piece.tokens);
+        self.items.insert(place, piece.into());
+        self.may_write(known, id)
+    }
+}

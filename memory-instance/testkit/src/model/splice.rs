@@ -1,0 +1,173 @@
+//! Removals in the sequential model: flushes, rewinds and clears.
+
+use std::collections::BTreeMap;
+
+use memory_core::store::RemovalCause;
+
+use super::archive::{Count, Removal};
+use super::known::Known;
+use super::{KnownGeneration, State, Stored};
+use crate::history::{Answer, Call, Item};
+use crate::program::Kind;
+
+impl State {
+    /// `archive` is the most bytes of the archive, if there is one.
+    pub(super) fn splice(
+        &mut self,
+        splice: &Call,
+        answer: Option<&Answer>,
+        archive: Option<u64>,
+    ) -> bool {
+        let Call::Splice {
+            generation,
+            summarized,
+            evicted,
+            withdrawn,
+            newest,
+            replaced,
+            summary,
+            receipt,
+        } = splice
+        else {
+            return false;
+        };
+        let is_late = !withdrawn.is_empty() && self.items.keys().next_back().copied() > *newest;
+        if receipt.is_some() && *receipt == self.newest_receipt {
+            return answer.is_none_or(|answer| self.is_spliced(answer));
+        }
+        if answer == Some(&Answer::Conflict) {
+            // The store compares ids of messages too, which are no part of this state: a batch that is sent
+            // again has new ones.
+            return self.rollbacks > 0
+                || is_late
+                || !matches!(self.generation, KnownGeneration::Known(known) if known == *generation);
+        }
+        if matches!(self.generation, KnownGeneration::Fresh) || !self.generation.may_be(*generation)
+        {
+            // Without an answer: it came too late, and changed nothing.
+            return answer.is_none();
+        }
+        if is_late {
+            return answer.is_none();
+        }
+        if self.turn.is_some() {
+            return false;
+        }
+        let mut messages = BTreeMap::new();
+        let removed = [
+            (summarized, Count::Summarized),
+            (evicted, Count::Evicted),
+            (withdrawn, Count::Withdrawn),
+        ];
+        for (places, count) in removed {
+            for place in places {
+                let Some(stored) = self.take(*place, count) else { return false };
+                if stored.kind == Kind::Critical && count != Count::Withdrawn {
+                    return false;
+                }
+                messages.insert(*place, (stored, count));
+            }
+        }
+        for (place, new) in replaced {
+            let Some(stored) = self.items.get_mut(place) else { return false };
+            messages.insert(*place, (*stored, Count::Original));
+            self.totals.tokens -= u64::from(stored.tokens);
+            self.totals.tokens += u64::from(new.tokens);
+            *stored = Stored {
+                item: Item::Cleared(new.id),
+                tokens: new.tokens,
+                bytes: new.bytes,
+                ..*stored
+            };
+        }
+        let written = summary.as_ref().zip(summarized.first().copied());
+        if let Some((new, place)) = written {
+            let stored = Stored {
+                item: Item::Summary(new.id),
+                tokens: new.tokens,
+                kind: Kind::Fact,
+                summary: true,
+                bytes: new.bytes,
+            };
+            self.put(place, stored);
+            self.totals.summaries += 1;
+        }
+        self.generation = if messages.is_empty() {
+            KnownGeneration::Known(*generation)
+        } else {
+            KnownGeneration::After(*generation)
+        };
+        if receipt.is_some() {
+            self.newest_receipt = *receipt;
+        }
+        let is_withdrawal = summarized.is_empty() && evicted.is_empty() && replaced.is_empty();
+        let removal = Removal {
+            number: None,
+            cause: if is_withdrawal { RemovalCause::Withdrawal } else { RemovalCause::Flush },
+            receipt: *receipt,
+            summary: written.map(|(new, place)| (place, new.id)),
+            replaced: replaced.iter().map(|(place, new)| (*place, new.id)).collect(),
+            messages,
+            erased: Vec::new(),
+        };
+        self.archive(removal, archive);
+        answer.is_none_or(|answer| self.is_spliced(answer))
+    }
+
+    /// `archive` is the most bytes of the archive; `None` keeps nothing, and removes the archive.
+    pub(super) fn clear(&mut self, known: &Known, id: u32, archive: Option<u64>) -> bool {
+        if !self.clears.insert(id) {
+            return true;
+        }
+        self.may_write(known, id) && {
+            self.remove_all(archive);
+            true
+        }
+    }
+
+    /// Removes all messages.
+    pub(super) fn remove_all(&mut self, archive: Option<u64>) {
+        let messages = std::mem::take(&mut self.items);
+        self.prompt = None;
+        self.totals.cleared += self.totals.present - self.totals.summaries;
+        self.totals.present = 0;
+        self.totals.summaries = 0;
+        self.totals.tokens = 0;
+        self.newest_receipt = None;
+        self.generation = self.generation.next();
+        if archive.is_none() {
+            self.archive.clear();
+        }
+        let removal = Removal {
+            number: None,
+            cause: RemovalCause::Clear,
+            receipt: None,
+            summary: None,
+            replaced: Vec::new(),
+            messages: messages.into_iter().map(|(at, one)| (at, (one, Count::Cleared))).collect(),
+            erased: Vec::new(),
+        };
+        self.archive(removal, archive);
+    }
+
+    /// Adds a message at a place, which is free.
+    pub(super) fn put(&mut self, place: u64, stored: Stored) {
+        self.totals.present += 1;
+        self.totals.tokens += u64::from(stored.tokens);
+        self.items.insert(place, stored);
+    }
+
+    /// Removes and counts the message at a place.
+    pub(super) fn take(&mut self, place: u64, count: Count) -> Option<Stored> {
+        let stored = self.items.remove(&place)?;
+        self.prompt = self.prompt.filter(|prompt| *prompt != place);
+        self.totals.present -= 1;
+        self.totals.tokens -= u64::from(stored.tokens);
+        match self.totals.count(count) {
+            _ if stored.summary => self.totals.summaries -= 1,
+            Some(counter) => *counter += 1,
+            None => {}
+        }
+        Some(stored)
+    }
+}

@@ -1,0 +1,120 @@
+//! Invariants of the past of a memory that single answers can show to be violated.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::history::{Answer, Call, History, Hit, Item, Recorded, Tag};
+use crate::violation::Check;
+
+/// The invariants of the archive and of erasures of one memory.
+pub(crate) fn check_past(history: &mut History, key: usize, operations: &[Recorded]) {
+    let mut broken = Vec::new();
+    check_archived_once(operations, &mut broken);
+    check_erased(operations, &mut broken);
+    let explicit = history.flushes.iter().filter(|(of, ..)| *of == key);
+    let explicit: Vec<_> = explicit.map(|(_, called, returned)| (*called, *returned)).collect();
+    check_held(operations, &explicit, &mut broken);
+    for (check, what) in broken {
+        history.broken(check, format!("memory {key}: {what}"));
+    }
+}
+
+/// P17: a message is either present or archived, and once.
+fn check_archived_once(operations: &[Recorded], broken: &mut Vec<(Check, String)>) {
+    for operation in operations {
+        let Some((_, Answer::Found(hits))) = &operation.returned else { continue };
+        let mut seen = BTreeSet::new();
+        for Hit { place, tag, .. } in hits {
+            if let Some(tag) = tag.filter(|tag| !seen.insert(*tag)) {
+                let what = format!("message {tag} at {place} was found twice: {hits:?}");
+                broken.push((Check::ArchivedTwice, what));
+            }
+        }
+    }
+}
+
+/// The messages of an answer, with their places.
+fn shown(answer: &Answer) -> Vec<(u64, Tag)> {
+    let tagged = |(place, item): &(u64, Item)| match item {
+        Item::Message(tag) => Some((*place, *tag)),
+        Item::Summary(_) | Item::Cleared(_) => None,
+    };
+    match answer {
+        Answer::Page(places, _) | Answer::Before(places, _) | Answer::Archived(places) => {
+            places.iter().filter_map(tagged).collect()
+        }
+        Answer::Found(hits) => hits.iter().filter_map(|hit| Some((hit.place, hit.tag?))).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// P18: an erased message is never shown again.
+fn check_erased(operations: &[Recorded], broken: &mut Vec<(Check, String)>) {
+    for erasure in operations {
+        let Some((erased, Answer::Erased(present, archived))) = &erasure.returned else { continue };
+        // The messages that were known to have these places before: each was erased or removed.
+        let mut gone: BTreeMap<Tag, u64> = BTreeMap::new();
+        let places: BTreeSet<u64> = present.iter().chain(archived).copied().collect();
+        for operation in operations {
+            let Some((at, answer)) = &operation.returned else { continue };
+            if *at > erasure.called {
+                continue;
+            }
+            if let (Call::Append { pieces, .. }, Answer::Appended { first: Some(first), .. }) =
+                (&operation.call, answer)
+            {
+                let tags = (*first..).zip(pieces).map(|(place, piece)| (piece.tag, place));
+                gone.extend(tags.filter(|(_, place)| places.contains(place)));
+            }
+            let known = shown(answer).into_iter().filter(|(place, _)| places.contains(place));
+            gone.extend(known.map(|(place, tag)| (tag, place)));
+        }
+        for operation in operations.iter().filter(|operation| operation.called > *erased) {
+            let Some((_, answer)) = &operation.returned else { continue };
+            let mut tags: Vec<Tag> = shown(answer).into_iter().map(|(_, tag)| tag).collect();
+            if let Answer::Window(window) = answer {
+                tags.extend(window.iter().flatten());
+            }
+            if let Some(tag) = tags.iter().find(|tag| gone.contains_key(tag)) {
+                let what = format!("message {tag} is shown after its erasure: {operation:?}");
+                broken.push((Check::ErasedShown, what));
+            }
+        }
+    }
+}
+
+/// P17: after an undo no automatic flush takes messages, until an explicit one, or until all are removed. The explicit
+/// flushes are given by their times.
+fn check_held(
+    operations: &[Recorded],
+    explicit: &[(u64, Option<u64>)],
+    broken: &mut Vec<(Check, String)>,
+) {
+    let undos = operations.iter().filter_map(|operation| match &operation.returned {
+        Some((at, Answer::Undone)) => Some((operation.called, *at)),
+        _ => None,
+    });
+    for (undo_called, undone) in undos {
+        for operation in operations.iter().filter(|operation| operation.called > undone) {
+            let Call::Splice { summarized, evicted, replaced, .. } = &operation.call else {
+                continue;
+            };
+            let Some((committed, Answer::Spliced(_))) = &operation.returned else { continue };
+            if summarized.is_empty() && evicted.is_empty() && replaced.is_empty() {
+                continue;
+            }
+            // Whether it may have ended the state that the undo began.
+            let may_end = |called: u64, returned: Option<u64>| {
+                called < *committed && returned.is_none_or(|at| at > undo_called)
+            };
+            let removed_all = operations.iter().any(|operation| {
+                let is_it = matches!(operation.call, Call::Clear(_) | Call::Purge(_));
+                is_it && may_end(operation.called, operation.returned.as_ref().map(|(at, _)| *at))
+            });
+            let was_asked = explicit.iter().any(|(called, returned)| may_end(*called, *returned));
+            if !removed_all && !was_asked {
+                let what = format!("a flush took messages after an undo: {operation:?}");
+                broken.push((Check::HeldFlush, what));
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Programs whose memories have an archive: agents flush, clear and rewind, and undo that, erase messages, read the
+//! archive and search.
+//!
+//! An undo is refused unless it follows its removal closely, so agents act at a high rate, and begin with as many
+//! messages as a flush needs.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::plain::{batch, kind, look};
+use super::vary::vary_ops;
+use super::{Agent, Faults, Op, Past, Program, SummarizerKind, Turn, TurnStep};
+
+fn op() -> impl Strategy<Value = Op> {
+    let calm = prop_oneof![
+        8 => batch(1, 3).prop_map(Op::Append),
+        3 => vec(kind(1, 3), 6..=9).prop_map(Op::Append),
+        8 => Just(Op::Flush),
+        10 => prop_oneof![4 => Just(0_usize), 1 => 1..4_usize].prop_map(Op::Undo),
+        6 => (0..40_usize, 1..4_usize).prop_map(|(from, count)| Op::Erase(from, count)),
+        5 => Just(Op::Archive),
+        7 => Just(Op::Search),
+        3 => Just(Op::Read),
+        4 => Just(Op::Delta),
+        1 => (200..900_u16).prop_map(Op::Context),
+        2 => Just(Op::Count),
+        2 => (1..5_usize).prop_map(Op::Rewind),
+        2 => Just(Op::Clear),
+        1 => Just(Op::Purge),
+        1 => prop_oneof![4 => 0..40_u16, 1 => 0..1_500_u16].prop_map(Op::Pause),
+        1 => (look(), batch(1, 2), 0..60_u16).prop_map(|(look, kinds, think)| {
+            Op::Turn(Turn { look, steps: vec![TurnStep::Append(kinds)], think, stall: 0 })
+        }),
+        1 => (100..2_500_u16).prop_map(Op::Stall),
+    ];
+    // One in ten is dropped.
+    let cancel = |(polls, op)| match polls {
+        0..12 => Op::Cancel(polls, Box::new(op)),
+        _ => op,
+    };
+    (0..120_u8, calm).prop_map(cancel)
+}
+
+/// Mostly one operation, else a removal that is undone.
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let more = || vec(kind(0, 3), 4..=8).prop_map(Op::Append);
+    prop_oneof![
+        9 => op().prop_map(|op| vec![op]),
+        2 => more().prop_map(|more| vec![more, Op::Flush, Op::Undo(0)]),
+        1 => (more(), 0..2_usize)
+            .prop_map(|(more, newer)| vec![Op::Flush, more, Op::Flush, Op::Undo(newer), Op::Undo(0)]),
+        1 => (0..20_usize).prop_map(|from| vec![Op::Flush, Op::Erase(from, 1), Op::Undo(0)]),
+    ]
+}
+
+fn agent() -> impl Strategy<Value = Agent> {
+    let key = prop_oneof![9 => Just(0_u8), 1 => Just(1)];
+    let first = prop_oneof![1 => Just(None), 1 => vec(kind(0, 4), 5..=9).prop_map(Some)];
+    let last = prop_oneof![14 => Just(None), 1 => Just(Some(Op::Crash))];
+    (0..3_u8, key, first, vec(ops(), 2..=7), last).prop_map(|(process, key, first, ops, last)| {
+        let ops = first.map(Op::Append).into_iter().chain(ops.concat()).chain(last).collect();
+        Agent { process, key, ops }
+    })
+}
+
+/// All programs with archives: 2 to 4 agents in 1 to 3 processes.
+pub fn past() -> impl Strategy<Value = Program> {
+    let faults = (
+        prop_oneof![2 => Just(0_u8), 2 => 1..10_u8, 1 => 10..30_u8],
+        prop_oneof![1 => Just(0_u8), 3 => 1..12_u8],
+    )
+        .prop_map(|(percent, latency)| Faults { percent, latency });
+    let summarizer = prop_oneof![3 => Just(SummarizerKind::Quick), 1 => Just(SummarizerKind::Slow)];
+    let inline_flush = prop_oneof![4 => Just(false), 1 => Just(true)];
+    // A message has about 60 bytes.
+    let max_bytes = prop_oneof![3 => Just(1_u64 << 20), 1 => 500..2_500_u64];
+    let past = (max_bytes, any::<bool>())
+        .prop_map(|(max_bytes, clears_results)| Past { max_bytes, clears_results });
+    let agents = vec(agent(), 2..=4);
+    let parts = (any::<u64>(), any::<bool>(), faults, summarizer, inline_flush, past, agents);
+    let programs =
+        parts.prop_map(|(seed, shared_domain, faults, summarizer, inline_flush, past, agents)| {
+            Program {
+                seed,
+                shared_domain,
+                faults,
+                summarizer,
+                inline_flush,
+                past: Some(past),
+                agents,
+            }
+        });
+    programs.prop_map(vary_ops)
+}
