@@ -26,7 +26,7 @@
 //! use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 //! use memory_core::health::ServerHealth;
 //! use memory_core::lease::{LeaseDomain, LeaseProof};
-//! use memory_core::store::{StoreOperation, StoreWatch, LocalWatchers, Access, Append, Appended, ArchivedRemoval, Clear, Counters, Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, Head, MemoryState, Outline, Page, Read, RemoveUnused, RemovedUnused, Replace, ReplaceAll, Restore, Splice, StoreError, UnusedPage, UnusedQuery};
+//! use memory_core::store::{StoreOperation, StoreWatch, LocalWatchers, Access, Append, Appended, ArchivedRemoval, Clear, Counters, Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, Head, MemoryState, Outline, Page, PageLimit, Read, RemoveUnused, RemovedUnused, Replace, ReplaceAll, Restore, Splice, StoreError, UnusedPage, UnusedQuery};
 //! # use std::collections::BTreeMap;
 //! # use std::num::NonZeroUsize;
 //! # use std::ops::Bound;
@@ -117,7 +117,7 @@
 //! #         key: &MemoryKey,
 //! #         removal: u64,
 //! #         after: Sequence,
-//! #         limit: NonZeroUsize,
+//! #         limit: PageLimit,
 //! #     ) -> Result<Vec<StoredMessage>, StoreError> {
 //! #         Ok(self.with(key, |memory, now| memory.archived(removal, after, limit, now)))
 //! #     }

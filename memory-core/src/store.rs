@@ -39,7 +39,7 @@ pub use self::error::{StoreError, StoreErrorKind};
 pub use self::generation::Generation;
 pub use self::in_memory::{InMemoryStore, SavedMemories};
 pub use self::operation::StoreOperation;
-pub use self::read::{Head, Outline, Page, Read};
+pub use self::read::{Head, Outline, Page, PageLimit, Read};
 pub use self::replace::Replace;
 pub use self::replace_all::ReplaceAll;
 pub use self::restore::{FLUSH_HELD, Restore};

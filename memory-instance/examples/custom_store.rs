@@ -25,9 +25,10 @@ use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, Clear, Counters, Cursor, Durability, Erase, Erased,
-    Erasure, FlushReceipt, Head, LocalWatchers, MemoryState, Outline, Page, Read, RemainingCopy,
-    RemoveUnused, RemovedUnused, Replace, ReplaceAll, Restore, SearchQuery, SearchResults, Splice,
-    StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+    Erasure, FlushReceipt, Head, LocalWatchers, MemoryState, Outline, Page, PageLimit, Read,
+    RemainingCopy, RemoveUnused, RemovedUnused, Replace, ReplaceAll, Restore, SearchQuery,
+    SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage,
+    UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_instance::{Clock, ClockExt as _, LockManager, MemoryManager, MemoryResource, Message};
@@ -303,7 +304,7 @@ impl MemoryStore for JournalStore {
         key: &MemoryKey,
         removal: u64,
         after: Sequence,
-        limit: NonZeroUsize,
+        limit: PageLimit,
     ) -> Result<Vec<StoredMessage>, StoreError> {
         self.read(key, |memory, now| memory.archived(removal, after, limit, now))
     }

@@ -230,7 +230,7 @@ impl Inner {
         let mut found: Vec<StoredMessage> = Vec::new();
         let mut after = Sequence::new(places.start().number().saturating_sub(1));
         loop {
-            let page = self.store().archived(&self.key, removal, after, AT_ONCE).await?;
+            let page = self.store().archived(&self.key, removal, after, AT_ONCE.into()).await?;
             let Some(last) = page.last().map(|last| last.meta.sequence) else { return Ok(found) };
             found.extend(page.into_iter().filter(|one| places.contains(&one.meta.sequence)));
             if last >= *places.end() {

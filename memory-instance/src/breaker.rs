@@ -11,9 +11,9 @@ use memory_core::resource::CircuitBreakerSettings;
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite, Counters,
     Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, ForkOrigin, Frame, Head, KnownBatch,
-    Outline, Page, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, ReplaceAll, Restore,
-    Scrubbed, SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation,
-    StoreWatch, UnusedPage, UnusedQuery,
+    Outline, Page, PageLimit, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace,
+    ReplaceAll, Restore, Scrubbed, SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind,
+    StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use reliakit_circuit::State;
@@ -303,7 +303,7 @@ impl MemoryStore for CircuitBreaker {
         key: &MemoryKey,
         removal: u64,
         after: Sequence,
-        limit: NonZeroUsize,
+        limit: PageLimit,
     ) -> Result<Vec<StoredMessage>, StoreError> {
         let read = self.store.archived(key, removal, after, limit);
         self.guard(Call::read(StoreOperation::Read, key), read).await

@@ -126,7 +126,7 @@ impl Inner {
             }
             Found::Nothing | Found::Excluded => {}
         }
-        self.store().read(&self.key, Read { after, limit }).await
+        self.store().read(&self.key, Read { after, limit: limit.map(Into::into) }).await
     }
 
     /// A page backward from the view, if there is one, otherwise from the store: the memory is not loaded for it.

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use jiff::Timestamp;
 use memory_core::store::{
-    Access, ArchivedRemoval, Counters, FLUSH_HELD, Generation, RemovalCause, Restore,
+    Access, ArchivedRemoval, Counters, FLUSH_HELD, Generation, PageLimit, RemovalCause, Restore,
     RestoreRefusal, Retention, SequenceSet, StoreError, StoreErrorKind, StoreOperation,
 };
 use memory_core::{MemoryKey, Sequence, StoredMessage};
@@ -287,10 +287,10 @@ impl RedisStore {
         key: &MemoryKey,
         removal: u64,
         after: Sequence,
-        limit: NonZeroUsize,
+        limit: PageLimit,
     ) -> Result<Vec<StoredMessage>, StoreError> {
         for bytes in attempts() {
-            let found = self.attempt_archived(key, removal, after, limit.get(), bytes).await;
+            let found = self.attempt_archived(key, removal, after, limit, bytes).await;
             if let Some(found) = found.map_err(|fault| store_error(OPERATION, Some(key), fault))? {
                 return Ok(found);
             }
@@ -304,17 +304,18 @@ impl RedisStore {
         key: &MemoryKey,
         removal: u64,
         mut after: Sequence,
-        limit: usize,
+        limit: PageLimit,
         bytes: usize,
     ) -> Result<Option<Vec<StoredMessage>>, LinkError> {
-        let mut all = Vec::new();
+        let part = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let (mut all, mut read) = (Vec::new(), 0_u64);
         let mut read_in = None;
         loop {
             let arguments = [
                 removal.to_string(),
                 after.to_string(),
-                (limit - all.len()).to_string(),
-                bytes.to_string(),
+                (limit.messages.get() - all.len()).to_string(),
+                part.min(limit.bytes.saturating_sub(read)).to_string(),
             ];
             let mut reply = Reply::parts(self.look(key, &ARCHIVED, &arguments).await?)?;
             let generation = Generation::new(reply.number()?);
@@ -325,13 +326,15 @@ impl RedisStore {
             while !reply.is_empty() {
                 let (place, text) = (Sequence::new(reply.number()?), text_of(reply.value()?));
                 after = place;
+                let length = text.as_ref().map_or(0, String::len);
+                read = read.saturating_add(u64::try_from(length).unwrap_or(u64::MAX));
                 let text = text.ok_or_else(|| "it is not UTF-8".to_owned());
                 match text.and_then(|text| codec::stored(place, &text)) {
                     Ok(message) => all.push(message),
                     Err(reason) => warn_unreadable(key, place, &reason),
                 }
             }
-            if !more || all.len() >= limit {
+            if !more || limit.is_reached(all.len(), read) {
                 return Ok(Some(all));
             }
             read_in = Some(generation);

@@ -35,12 +35,12 @@ impl RedisStore {
             CopyStep::Discard => call.arg("discard").arg(""),
             CopyStep::Messages(messages) => {
                 let mut progress = None;
-                for part in parts(messages) {
+                let mut parts = MessageParts::of(messages);
+                while let Some(part) = parts.next().map_err(refuse)? {
                     let mut call = call.clone();
                     call.arg("messages");
-                    for stored in part {
-                        call.arg(stored.meta.sequence.number());
-                        call.arg(text_of(stored).map_err(refuse)?);
+                    for (stored, text) in part {
+                        call.arg(stored.meta.sequence.number()).arg(text);
                     }
                     progress = Some(self.send_copy(key, &call, token).await?);
                 }
@@ -106,10 +106,10 @@ impl RedisStore {
         }
         let taken = taken(removal);
         let receipt = removal.receipt.as_ref().map(|receipt| receipt.id.simple().to_string());
-        let mut parts = parts(messages).peekable();
-        let mut part = parts.next().unwrap_or_default();
+        let mut parts = MessageParts::of(messages);
+        let mut part = parts.next().map_err(refuse)?.unwrap_or_default();
         loop {
-            let is_last = parts.peek().is_none();
+            let is_last = parts.is_empty();
             let mut call = call.clone();
             call.arg("archived").arg(removal.number).arg(removal.messages);
             match end.filter(|_| is_last) {
@@ -120,17 +120,17 @@ impl RedisStore {
                 None => call.arg(""),
             };
             call.arg(receipt.as_deref().unwrap_or_default()).arg(removal.bytes);
-            for stored in part {
+            for (stored, text) in part {
                 let place = stored.meta.sequence;
                 let kept = match place {
                     place if taken == Some(place) => "o",
                     place if removal.has_original(place) => "r",
                     _ => "m",
                 };
-                call.arg(place.number()).arg(kept).arg(text_of(stored).map_err(refuse)?);
+                call.arg(place.number()).arg(kept).arg(text);
             }
             let progress = self.send_copy(key, &call, token).await?;
-            match parts.next() {
+            match parts.next().map_err(refuse)? {
                 Some(next) => part = next,
                 None => return Ok(progress),
             }
@@ -188,24 +188,31 @@ fn progress(reply: &mut Reply) -> Result<CopyProgress, LinkError> {
     Ok(CopyProgress::reached(Sequence::new(reply.number()?), reply.number()?))
 }
 
-/// The messages in parts for one script each, because a script blocks all other clients.
-fn parts(mut messages: &[StoredMessage]) -> impl Iterator<Item = &[StoredMessage]> {
-    std::iter::from_fn(move || {
-        let mut bytes = 0;
-        let count = messages
-            .iter()
-            .take(PART_MESSAGES)
-            .take_while(|stored| {
-                let goes_in = bytes < PART_BYTES;
-                // Four bytes a token.
-                bytes += usize::try_from(stored.meta.tokens).unwrap_or(PART_BYTES) * 4 + 64;
-                goes_in
-            })
-            .count();
-        let (part, rest) = messages.split_at_checked(count)?;
-        messages = rest;
-        (!part.is_empty()).then_some(part)
-    })
+/// The messages, with their stored forms, in parts for one script each, because a script blocks all other clients.
+struct MessageParts<'a>(std::iter::Peekable<std::slice::Iter<'a, StoredMessage>>);
+
+impl<'a> MessageParts<'a> {
+    fn of(messages: &'a [StoredMessage]) -> Self {
+        Self(messages.iter().peekable())
+    }
+
+    fn is_empty(&mut self) -> bool {
+        self.0.peek().is_none()
+    }
+
+    /// The next part: so many messages, or up to the message with which it has so many bytes.
+    fn next(&mut self) -> Result<Option<Vec<(&'a StoredMessage, String)>>, StoreErrorKind> {
+        let (mut part, mut bytes) = (Vec::new(), 0);
+        while part.len() < PART_MESSAGES
+            && bytes < PART_BYTES
+            && let Some(stored) = self.0.next()
+        {
+            let text = text_of(stored)?;
+            bytes += text.len();
+            part.push((stored, text));
+        }
+        Ok((!part.is_empty()).then_some(part))
+    }
 }
 
 /// The stored form of a message, described in `scripts/memory.lua`.
@@ -350,4 +357,32 @@ fn finish(call: &mut Cmd, frame: &Frame, removals: u64) -> Result<(), StoreError
 
 fn written(json: serde_json::Result<String>) -> Result<String, StoreErrorKind> {
     json.map_err(|error| StoreErrorKind::Invalid(format!("a record cannot be written: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use memory_core::store::{MessageId, MessageMeta};
+    use memory_core::{ContentType, Message};
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn parts_of_large_messages_are_bounded() {
+        let of_length = |(place, length): (u64, usize)| {
+            let id = MessageId::new(Uuid::from_u128(place.into()));
+            let (sequence, now) = (Sequence::new(place), Timestamp::UNIX_EPOCH);
+            // An image has few tokens.
+            let meta = MessageMeta::new(sequence, id, ContentType::Conversation, now);
+            StoredMessage::new(meta, Message::user("x".repeat(length)))
+        };
+        let lengths = [10, 10, 1 << 20, 10, 1 << 20, 1 << 20].into_iter();
+        let messages: Vec<_> = (1..).zip(lengths).map(of_length).collect();
+        let (mut parts, mut counts) = (MessageParts::of(&messages), Vec::new());
+        while let Some(part) = parts.next().unwrap() {
+            counts.push(part.len());
+        }
+        assert_eq!((counts, parts.is_empty()), (vec![3, 2, 1], true));
+    }
 }

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use memory_core::store::{
     CaughtUp, Cursor, FlushReceipt, Generation, Head, KnownBatch, MessageId, MessageMeta, Outline,
-    Page, Read, StoreError, StoreErrorKind, StoreOperation,
+    Page, PageLimit, Read, StoreError, StoreErrorKind, StoreOperation,
 };
 use memory_core::{MemoryKey, Sequence, StoredMessage};
 use memory_redis_link::{LinkError, Reply, Script};
@@ -38,6 +38,11 @@ pub(crate) const RESTARTS: u32 = 4;
 /// The number of memories that are checked together when keys are listed.
 pub(crate) const LOOKED_AT: usize = 64;
 
+/// How many messages a script reads before it compares their bytes with [`PART_BYTES`].
+const READ_TOGETHER: u32 = 64;
+
+const NO_LIMIT: PageLimit = PageLimit { messages: NonZeroUsize::MAX, bytes: u64::MAX };
+
 /// How much one script returns of a read.
 #[derive(Debug, Clone, Copy)]
 struct Size {
@@ -54,7 +59,7 @@ impl Size {
 #[derive(Debug, Clone, Copy)]
 struct Wanted<'a> {
     what: What,
-    limit: usize,
+    limit: PageLimit,
     /// Batches that the reader has already, as long as the read continues from the reader's cursor.
     known: &'a [KnownBatch],
 }
@@ -69,6 +74,8 @@ struct Part {
     /// As stored, from the first part.
     head: Option<Vec<u8>>,
     messages: Vec<StoredMessage>,
+    /// The bytes of messages in their stored form.
+    bytes: u64,
     metas: Vec<MessageMeta>,
     unreadable: Vec<Sequence>,
     /// The known batches that were passed over.
@@ -88,6 +95,7 @@ impl Part {
         self.more = next.more;
         self.reached = next.reached.or(self.reached);
         self.messages.extend(next.messages);
+        self.bytes = self.bytes.saturating_add(next.bytes);
         self.metas.extend(next.metas);
         self.unreadable.extend(next.unreadable);
         self.confirmed.extend(next.confirmed);
@@ -143,7 +151,7 @@ impl RedisStore {
     }
 
     pub(crate) async fn read_page(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
-        let limit = read.limit.map_or(usize::MAX, NonZeroUsize::get);
+        let limit = read.limit.unwrap_or(NO_LIMIT);
         let after = read.after.unwrap_or_default();
         if after == Cursor::default() && read.limit.is_none() {
             let whole = self.whole_page(key).await;
@@ -166,7 +174,7 @@ impl RedisStore {
             let read = Read { after: Some(after), limit: None };
             return Ok(self.read_page(key, read).await?.into());
         }
-        let wanted = Wanted { what: What::Messages, limit: usize::MAX, known };
+        let wanted = Wanted { what: What::Messages, limit: NO_LIMIT, known };
         Ok(self.snapshot(key, after, wanted).await?.caught_up(after))
     }
 
@@ -175,7 +183,7 @@ impl RedisStore {
         if let Some(outline) = short.map_err(|fault| store_error(OPERATION, Some(key), fault))? {
             return Ok(outline);
         }
-        let wanted = Wanted { what: What::Descriptions, limit: usize::MAX, known: &[] };
+        let wanted = Wanted { what: What::Descriptions, limit: NO_LIMIT, known: &[] };
         let all = self.snapshot(key, Cursor::default(), wanted).await?;
         let Some(packed) = all.head else { return Ok(Outline::default()) };
         let memory = || self.link().keys().memory(key.as_str());
@@ -226,21 +234,25 @@ impl RedisStore {
     ) -> Result<Option<Part>, LinkError> {
         // Descriptions of long messages, whose texts a script reads too, leave time to others.
         let mut pauses = Parts::of(PART);
-        let mut part = async |after, up_to, read: usize, wanted: Wanted<'_>| {
-            let mut size = Size { messages: size.messages.min(wanted.limit - read), ..size };
+        let mut part = async |after, up_to, read: (usize, u64), wanted: Wanted<'_>| {
+            let messages = size.messages.min(wanted.limit.messages.get() - read.0);
+            let left = wanted.limit.bytes.saturating_sub(read.1);
+            let bytes = size.bytes.min(usize::try_from(left).unwrap_or(usize::MAX));
+            let mut size = Size { bytes, messages };
             if wanted.what == What::Messages || size.messages == usize::MAX {
                 return self.part(key, (after, up_to), size, wanted).await;
             }
             size.messages = size.messages.min(pauses.size());
             pauses.timed(self.part(key, (after, up_to), size, wanted)).await
         };
-        let mut all = part(after, None, 0, wanted).await?;
+        let mut all = part(after, None, (0, 0), wanted).await?;
         if all.generation != after.generation || all.restarted {
             // A batch may have a gap in another generation than that in which it was sent.
             wanted.known = &[];
         }
-        while all.more && all.len() < wanted.limit {
-            let next = part(reached(&all, after), Some(all.last), all.len(), wanted).await?;
+        while all.more && !wanted.limit.is_reached(all.len(), all.bytes) {
+            let read = (all.len(), all.bytes);
+            let next = part(reached(&all, after), Some(all.last), read, wanted).await?;
             if next.restarted {
                 return Ok(None);
             }
@@ -254,8 +266,10 @@ impl RedisStore {
         key: &MemoryKey,
         (after, up_to): (Cursor, Option<u64>),
         size: Size,
-        Wanted { what, known, .. }: Wanted<'_>,
+        Wanted { what, known, limit }: Wanted<'_>,
     ) -> Result<Part, LinkError> {
+        // A reader with a limit must not get many large messages at once.
+        let together = if limit.bytes < u64::MAX { 1 } else { READ_TOGETHER };
         let mut arguments = vec![
             after.generation.number().to_string(),
             after.sequence.number().to_string(),
@@ -264,6 +278,7 @@ impl RedisStore {
             u8::from(what == What::Descriptions).to_string(),
             codec::optional_id(after.id),
             size.bytes.to_string(),
+            together.to_string(),
         ];
         let known: Vec<_> = KnownBatch::after(known, after).collect();
         for KnownBatch { first, last, id } in &known {
@@ -285,6 +300,8 @@ impl RedisStore {
         }
         while !reply.is_empty() {
             let (place, text) = (Sequence::new(reply.number()?), text_of(reply.value()?));
+            let length = text.as_ref().map_or(0, String::len);
+            part.bytes = part.bytes.saturating_add(u64::try_from(length).unwrap_or(u64::MAX));
             part.reached = Some((place, text.as_deref().and_then(codec::id)));
             let read =
                 text.ok_or_else(|| "it is not UTF-8".to_owned()).and_then(|text| match what {

@@ -68,14 +68,15 @@ async fn use_all(store: &RedisStore, k: &MemoryKey) {
     told.extend(head.err());
     let all: Vec<_> = (0..9).map(Sequence::new).collect();
     told.extend(store.read(k, Read::default()).await.err());
-    told.extend(store.read(k, Read { limit: Some(one), after: None }).await.err());
+    told.extend(store.read(k, Read { limit: Some(one.into()), after: None }).await.err());
     told.extend(store.outline(k).await.err());
     told.extend(store.fetch(k, generation.into(), &all).await.err());
     told.extend(store.receipts(k).await.err());
     match store.removals(k, None, NonZeroUsize::MAX).await {
         Ok(removals) => {
             for ArchivedRemoval { number, .. } in removals {
-                let messages = store.archived(k, number, Sequence::ZERO, NonZeroUsize::MAX).await;
+                let messages =
+                    store.archived(k, number, Sequence::ZERO, NonZeroUsize::MAX.into()).await;
                 told.extend(messages.err());
             }
         }

@@ -121,7 +121,7 @@ async fn each_operation_is_one_request_without_script_text() {
         let removals = store.removals(&k, None, NonZeroUsize::MAX).await.unwrap();
         look("removals");
         let (number, after) = (removals[0].number, Sequence::ZERO);
-        store.archived(&k, number, after, NonZeroUsize::MAX).await.unwrap();
+        store.archived(&k, number, after, NonZeroUsize::MAX.into()).await.unwrap();
         look("archived messages");
         let receipt = uuid::Uuid::from_u128(100 + u128::from(round));
         let restore = Restore { write: write(3, round), receipt };

@@ -75,7 +75,7 @@ async fn removals(store: &dyn MemoryStore, key: &MemoryKey) -> Vec<ArchivedRemov
 }
 
 async fn archived(store: &dyn MemoryStore, key: &MemoryKey, removal: u64) -> Vec<StoredMessage> {
-    store.archived(key, removal, Sequence::ZERO, ALL).await.unwrap()
+    store.archived(key, removal, Sequence::ZERO, ALL.into()).await.unwrap()
 }
 
 fn restore(number: u64, receipt: u128) -> Restore {
@@ -148,8 +148,8 @@ async fn assert_same(store: &RedisStore, reference: &InMemoryStore, k: &MemoryKe
         let page = store.removals(k, Some(middle.number), two).await.unwrap();
         assert_eq!(page, reference.removals(k, Some(middle.number), two).await.unwrap());
         let after = middle.places.ranges()[0].0;
-        let page = store.archived(k, middle.number, after, two).await.unwrap();
-        assert_eq!(page, reference.archived(k, middle.number, after, two).await.unwrap());
+        let page = store.archived(k, middle.number, after, two.into()).await.unwrap();
+        assert_eq!(page, reference.archived(k, middle.number, after, two.into()).await.unwrap());
     }
 }
 

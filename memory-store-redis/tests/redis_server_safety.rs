@@ -183,7 +183,7 @@ async fn damaged_text_can_be_evicted() {
     assert_eq!(page.cursor.sequence, Sequence::new(4));
     assert_eq!(texts(&store, &k).await, ["one", "four"]);
     // A reader that reads in steps skips them.
-    let step = Read { after: None, limit: NonZeroUsize::new(1) };
+    let step = Read { after: None, limit: NonZeroUsize::new(1).map(Into::into) };
     let mut seen = Vec::new();
     let mut read = step;
     loop {

@@ -83,7 +83,8 @@ fn reading_the_delta(c: &mut Criterion) {
     }
     group.finish();
     let mut group = self::group(c, "read_of_10000");
-    let (key, read) = (key("10000"), Read { after: None, limit: NonZeroUsize::new(1_000) });
+    let (key, read) =
+        (key("10000"), Read { after: None, limit: NonZeroUsize::new(1_000).map(Into::into) });
     group.bench_function("1000", |b| {
         b.iter(|| subject.runtime.block_on(subject.store.read(&key, read)).unwrap());
     });

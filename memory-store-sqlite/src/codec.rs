@@ -78,6 +78,12 @@ pub(crate) fn stored(row: &Row<'_>) -> Result<StoredMessage, JobError> {
     }
 }
 
+/// The bytes of the body of such a row.
+pub(crate) fn body_bytes(row: &Row<'_>) -> u64 {
+    let body = row.get_ref(BODY_COLUMN).ok().and_then(|body| body.as_bytes().ok());
+    body.map_or(0, |body| u64::try_from(body.len()).unwrap_or(u64::MAX))
+}
+
 /// Like [`meta`]; an error names the message's place.
 pub(crate) fn named_meta(row: &Row<'_>) -> Result<MessageMeta, JobError> {
     let place = sequence(row)?;

@@ -4,7 +4,8 @@ use std::num::NonZeroUsize;
 
 use memory_core::store::{
     ArchivedRemoval, CaughtUp, Cursor, Erasure, FlushReceipt, Generation, Head, KnownBatch,
-    MessageMeta, Outline, Page, Read, StoreErrorKind, UnusedMemory, UnusedPage, UnusedQuery,
+    MessageMeta, Outline, Page, PageLimit, Read, StoreErrorKind, UnusedMemory, UnusedPage,
+    UnusedQuery,
 };
 use memory_core::{MemoryKey, Sequence, StoredMessage};
 use rusqlite::{OptionalExtension, params};
@@ -55,10 +56,10 @@ pub(crate) fn read(
     let Some(from) = row.place(after.sequence).filter(|_| row.id != 0) else {
         return Ok(Some(page));
     };
-    let limit = read.limit.map_or(u64::MAX, |limit| u64::try_from(limit.get()).unwrap_or(u64::MAX));
+    let limit = read.limit.unwrap_or(NO_LIMIT);
     let present = row.head.counters.present;
     let new = row.head.last.number().saturating_sub(after.sequence.number());
-    let expected = present.messages.min(new).min(limit);
+    let expected = present.messages.min(new).min(most(limit));
     let each = present.tokens / present.messages.max(1);
     if db.is_too_long(expected, each.saturating_mul(expected)) {
         return Ok(None);
@@ -69,12 +70,19 @@ pub(crate) fn read(
     Ok(Some(page))
 }
 
+const NO_LIMIT: PageLimit = PageLimit { messages: NonZeroUsize::MAX, bytes: u64::MAX };
+
+/// The most messages of a page.
+fn most(limit: PageLimit) -> u64 {
+    u64::try_from(limit.messages.get()).unwrap_or(u64::MAX)
+}
+
 /// Adds the messages after one place and up to another, at most `limit` in the page.
 fn add_messages(
     db: &FileSnapshot<'_>,
     key: &MemoryKey,
     (after, to): (i64, i64),
-    limit: u64,
+    limit: PageLimit,
     page: &mut Page,
 ) -> Result<(), JobError> {
     let sql = format!(
@@ -82,11 +90,13 @@ fn add_messages(
     );
     let mut select = db.connection.prepare_cached(&sql)?;
     let mut rows = select.query([after, to])?;
+    let mut bytes = 0_u64;
     while let Some(found) = rows.next()? {
-        if u64::try_from(page.messages.len()).unwrap_or(u64::MAX) >= limit {
+        if limit.is_reached(page.messages.len(), bytes) {
             page.more = true;
             break;
         }
+        bytes = bytes.saturating_add(codec::body_bytes(found));
         match readable(key, codec::stored(found))? {
             Some(message) => {
                 page.cursor = Cursor::at(page.cursor.generation, &message.meta);
@@ -137,12 +147,12 @@ pub(crate) fn catch_up(
     for KnownBatch { first, last, id } in &caught.confirmed {
         let (Some(first), Some(end)) = (row.place(*first), row.place(*last)) else { continue };
         if first > from + 1 {
-            add_messages(db, key, (from, first - 1), u64::MAX, page)?;
+            add_messages(db, key, (from, first - 1), NO_LIMIT, page)?;
         }
         page.cursor = Cursor { generation, sequence: *last, id: Some(*id) };
         from = end;
     }
-    add_messages(db, key, (from, row.last_place()), u64::MAX, page)?;
+    add_messages(db, key, (from, row.last_place()), NO_LIMIT, page)?;
     Ok(Some(caught))
 }
 
@@ -343,7 +353,7 @@ pub(crate) fn archived(
     key: &MemoryKey,
     removal: u64,
     after: Sequence,
-    limit: NonZeroUsize,
+    limit: PageLimit,
 ) -> Result<Option<Vec<StoredMessage>>, JobError> {
     let none = Ok(Some(Vec::new()));
     let (Some(row), Ok(number)) = (live(db, key)?, i64::try_from(removal)) else { return none };
@@ -363,8 +373,7 @@ pub(crate) fn archived(
     if after.number() >> SEQUENCE_BITS > 0 {
         return none;
     }
-    let limit = limit.get();
-    let expected = messages.min(u64::try_from(limit).unwrap_or(u64::MAX));
+    let expected = messages.min(most(limit));
     let each = bytes / 4 / messages.max(1);
     if db.is_too_long(expected, each.saturating_mul(expected)) {
         return Ok(None);
@@ -374,10 +383,11 @@ pub(crate) fn archived(
     );
     let mut select = db.connection.prepare_cached(&sql)?;
     let mut rows = select.query([first | int(after.number()), last])?;
-    let mut page = Vec::with_capacity(room_for(expected));
-    while page.len() < limit
+    let (mut page, mut bytes) = (Vec::with_capacity(room_for(expected)), 0_u64);
+    while !limit.is_reached(page.len(), bytes)
         && let Some(found) = rows.next()?
     {
+        bytes = bytes.saturating_add(codec::body_bytes(found));
         page.extend(readable(key, codec::stored(found))?);
     }
     Ok(Some(page))

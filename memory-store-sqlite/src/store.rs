@@ -9,9 +9,9 @@ use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite, Counters,
     Cursor, Durability, Erase, Erased, Erasure, ExpiredMemories, FlushReceipt, ForkOrigin, Frame,
-    Head, KnownBatch, NewMessage, Outline, Page, Read, RemainingCopy, RemoveUnused, RemovedUnused,
-    Replace, ReplaceAll, Restore, Scrubbed, SearchQuery, SearchResults, Splice, StoreError,
-    StoreErrorKind, StoreOperation, StoreWatch, UnusedMemory, UnusedPage, UnusedQuery,
+    Head, KnownBatch, NewMessage, Outline, Page, PageLimit, Read, RemainingCopy, RemoveUnused,
+    RemovedUnused, Replace, ReplaceAll, Restore, Scrubbed, SearchQuery, SearchResults, Splice,
+    StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedMemory, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_sqlite_file::{PausedRuntime, WorkerThreads, answer, sqlite_domain};
@@ -322,7 +322,7 @@ impl MemoryStore for SqliteStore {
         key: &MemoryKey,
         removal: u64,
         after: Sequence,
-        limit: NonZeroUsize,
+        limit: PageLimit,
     ) -> Result<Vec<StoredMessage>, StoreError> {
         let name = key.clone();
         let read = move |db: &FileSnapshot<'_>| reads::archived(db, &name, removal, after, limit);

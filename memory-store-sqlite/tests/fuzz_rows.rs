@@ -59,14 +59,14 @@ async fn use_all(path: &Path) -> Result<(), StoreError> {
     hear(head.err());
     let places: Vec<_> = (0..9).map(Sequence::new).collect();
     hear(store.read(&k, Read::default()).await.err());
-    hear(store.read(&k, Read { limit: Some(one), after: None }).await.err());
+    hear(store.read(&k, Read { limit: Some(one.into()), after: None }).await.err());
     hear(store.outline(&k).await.err());
     hear(store.fetch(&k, generation.into(), &places).await.err());
     hear(store.receipts(&k).await.err());
     let removals = store.removals(&k, None, NonZeroUsize::new(9).unwrap()).await;
     for removal in removals.iter().flatten() {
         let most = NonZeroUsize::new(9).unwrap();
-        hear(store.archived(&k, removal.number, Sequence::ZERO, most).await.err());
+        hear(store.archived(&k, removal.number, Sequence::ZERO, most.into()).await.err());
     }
     hear(removals.err());
     hear(store.search(&k, &SearchQuery::new("five")).await.err());

@@ -96,7 +96,7 @@ async fn older_files_get_an_archive() {
         let removals = store.removals(&key, None, most).await.unwrap();
         assert_eq!(removals.len(), 1, "version {version}");
         let number = removals[0].number;
-        let archived = store.archived(&key, number, Sequence::ZERO, most).await.unwrap();
+        let archived = store.archived(&key, number, Sequence::ZERO, most.into()).await.unwrap();
         assert_eq!(archived, messages[1..]);
         let restore = Restore { write: write(8, 1), receipt: Uuid::from_u128(1) };
         store.restore(&key, Access::OPEN, &restore).await.unwrap();

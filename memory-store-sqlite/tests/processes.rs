@@ -125,7 +125,8 @@ async fn write_until_killed(file: &str, name: u32) {
 async fn checked_archive(store: &SqliteStore, key: &MemoryKey) {
     let most = NonZeroUsize::MAX;
     for removal in store.removals(key, None, most).await.unwrap() {
-        let messages = store.archived(key, removal.number, Sequence::ZERO, most).await.unwrap();
+        let messages =
+            store.archived(key, removal.number, Sequence::ZERO, most.into()).await.unwrap();
         let places: SequenceSet = messages.iter().map(|stored| stored.meta.sequence).collect();
         assert_eq!((places, messages.len() as u64), (removal.places, removal.messages));
     }

@@ -67,7 +67,7 @@ async fn log_has_bounded_size() {
         append(&store, &key("k"), write(1, number), &[&text]).await.unwrap();
         if number % 100 == 0 {
             // Readers start and end.
-            let read = Read { after: None, limit: NonZeroUsize::new(3) };
+            let read = Read { after: None, limit: NonZeroUsize::new(3).map(Into::into) };
             store.read(&key("k"), read).await.unwrap();
         }
     }

@@ -7,7 +7,7 @@ use super::splice::receipt;
 use super::unused::DAY;
 use super::{Case, Subject, batch, cases_of, key, message, writer};
 use crate::store::{
-    Access, Applied, ArchivedRemoval, Clear, Counters, FlushReceipt, Head, NewMessage,
+    Access, Applied, ArchivedRemoval, Clear, Counters, FlushReceipt, Head, NewMessage, PageLimit,
     RemovalCause, Restore, RestoreRefusal, Retention, SequenceSet, Splice, StoreError,
     StoreErrorKind, SummaryRecord,
 };
@@ -120,7 +120,7 @@ impl Subject {
     }
 
     pub(super) async fn archived(&self, key: &MemoryKey, removal: u64) -> Vec<StoredMessage> {
-        self.store.archived(key, removal, Sequence::ZERO, MANY).await.unwrap()
+        self.store.archived(key, removal, Sequence::ZERO, MANY.into()).await.unwrap()
     }
 
     pub(super) async fn messages(&self, key: &MemoryKey) -> Vec<StoredMessage> {
@@ -200,11 +200,14 @@ async fn archived_messages_are_read_in_pages(subject: Subject) {
     let number = subject.removals(&k).await[0].number;
     let page = async |after, limit| {
         let (after, limit) = (Sequence::new(after), NonZeroUsize::new(limit).unwrap());
-        subject.store.archived(&k, number, after, limit).await.unwrap()
+        subject.store.archived(&k, number, after, limit.into()).await.unwrap()
     };
     assert_eq!(page(0, 2).await, before[1..3]);
     assert_eq!(page(3, 2).await, before[4..]);
     assert_eq!(page(4, 1).await, before[4..]);
+    let one = PageLimit { messages: MANY, bytes: 1 };
+    let found = subject.store.archived(&k, number, Sequence::ZERO, one).await.unwrap();
+    assert_eq!(found, before[1..2]);
     assert!(page(5, 2).await.is_empty());
     assert!(page(u64::MAX, 2).await.is_empty());
     for unknown in [0, number - 1, number + 1, u64::MAX] {

@@ -87,7 +87,8 @@ impl Subject {
         for removal in removals {
             let (mut tallies, mut after) = (Removed::default(), Sequence::ZERO);
             loop {
-                let page = self.store.archived(from, removal.number, after, ONE).await.unwrap();
+                let page =
+                    self.store.archived(from, removal.number, after, ONE.into()).await.unwrap();
                 let Some(last) = page.last() else { break };
                 after = last.meta.sequence;
                 tallies.count_archived(&removal, &last.meta);

@@ -5,11 +5,12 @@ use std::num::NonZeroUsize;
 use super::{
     Access, Case, Subject, assert_counters, boxed, cases_of, join_all, key, message, writer,
 };
-use crate::store::{Clear, Cursor, Generation, Page, Read, Splice, StoreErrorKind};
+use crate::store::{Clear, Cursor, Generation, Page, PageLimit, Read, Splice, StoreErrorKind};
 use crate::{MemoryKey, Sequence};
 
 pub(super) const CASES: &[Case] = cases_of![
     pages_have_no_gap_or_overlap,
+    pages_end_at_a_number_of_bytes,
     reader_gets_only_newer_messages,
     reader_restarts_after_a_flush,
     cursor_of_empty_memory_works,
@@ -27,8 +28,8 @@ pub(super) const CASES: &[Case] = cases_of![
     reads_are_atomic_snapshots,
 ];
 
-fn limit(count: usize) -> Option<NonZeroUsize> {
-    NonZeroUsize::new(count)
+fn limit(count: usize) -> Option<PageLimit> {
+    NonZeroUsize::new(count).map(PageLimit::from)
 }
 
 async fn pages_have_no_gap_or_overlap(subject: Subject) {
@@ -46,6 +47,30 @@ async fn pages_have_no_gap_or_overlap(subject: Subject) {
         }
     }
     assert_eq!(pages, [vec!["a", "b"], vec!["c", "d"], vec!["e"]]);
+}
+
+async fn pages_end_at_a_number_of_bytes(subject: Subject) {
+    let k = key("k");
+    let texts: Vec<_> = ["a", "b", "c", "d", "e"].map(|text| text.repeat(1_000)).into();
+    let texts: Vec<_> = texts.iter().map(String::as_str).collect();
+    subject.append(&k, writer(1).write(1), &texts).await;
+    for (bytes, expected) in [(1, vec![1; 5]), (1_500, vec![2, 2, 1]), (100_000, vec![5])] {
+        let limit = PageLimit { messages: NonZeroUsize::MAX, bytes };
+        let mut read = Read { after: None, limit: Some(limit) };
+        let mut sizes = Vec::new();
+        loop {
+            let page = subject.store.read(&k, read).await.unwrap();
+            sizes.push(page.messages.len());
+            read.after = Some(page.cursor);
+            if !page.more {
+                break;
+            }
+        }
+        assert_eq!(sizes, expected, "{bytes} bytes");
+    }
+    let all = PageLimit { messages: NonZeroUsize::MIN, bytes: u64::MAX };
+    let page = subject.store.read(&k, Read { after: None, limit: Some(all) }).await.unwrap();
+    assert_eq!((page.messages.len(), page.more), (1, true));
 }
 
 async fn reader_gets_only_newer_messages(subject: Subject) {

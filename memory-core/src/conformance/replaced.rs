@@ -221,8 +221,9 @@ async fn originals_are_read_in_pages(subject: Subject) {
     for limit in 1..=5_usize {
         for after in 0..=5_usize {
             let until = (after + limit).min(5);
-            let (place, limit) = (Sequence::new(after as u64), limit.try_into().unwrap());
-            let page = subject.store.archived(&k, number, place, limit).await.unwrap();
+            let (place, limit): (_, std::num::NonZeroUsize) =
+                (Sequence::new(after as u64), limit.try_into().unwrap());
+            let page = subject.store.archived(&k, number, place, limit.into()).await.unwrap();
             assert_eq!(page, before[after..until]);
         }
     }

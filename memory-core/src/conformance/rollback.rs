@@ -145,7 +145,7 @@ async fn reader_of_what_was_kept_goes_on(subject: Subject) {
     let ends = [1, 2, 3].map(NonZeroUsize::new);
     let mut cursors = vec![Cursor::from(subject.store.head(&k).await.unwrap().generation)];
     for limit in ends {
-        let page = subject.store.read(&k, Read { after: None, limit }).await.unwrap();
+        let page = subject.store.read(&k, Read { after: None, limit: limit.map(Into::into) }).await.unwrap();
         cursors.push(page.cursor);
     }
     subject.append(&k, writer(2).write(1), &["lost"]).await;
@@ -163,7 +163,7 @@ async fn paging_over_a_rollback_restarts(subject: Subject) {
     let k = kept(&subject).await;
     subject.append(&k, writer(2).write(1), &["lost 1", "lost 2", "lost 3"]).await;
     let limit = NonZeroUsize::new(2);
-    let mut read = Read { after: None, limit };
+    let mut read = Read { after: None, limit: limit.map(Into::into) };
     for _ in 0..2 {
         read.after = Some(subject.store.read(&k, read).await.unwrap().cursor);
     }

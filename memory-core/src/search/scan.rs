@@ -131,7 +131,7 @@ async fn read_removal<S: MemoryStore + ?Sized>(
     }
     let mut after = Sequence::new(first.number().saturating_sub(1));
     loop {
-        let page = store.archived(key, removal.number, after, AT_ONCE).await?;
+        let page = store.archived(key, removal.number, after, AT_ONCE.into()).await?;
         let Some(newest) = page.last() else { return Ok(()) };
         after = newest.meta.sequence;
         let found_in = FoundIn::Archived { removal: removal.number };

@@ -12,9 +12,9 @@ use jiff::Timestamp;
 use super::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite, Cursor,
     Durability, Erase, Erased, Erasure, ForkOrigin, Frame, Head, KnownBatch, LocalWatchers,
-    MemoryState, MemoryStore, Outline, Page, Read, RemainingCopy, RemoveUnused, RemovedUnused,
-    Replace, ReplaceAll, Restore, Scrubbed, SearchQuery, SearchResults, Splice, StoreError,
-    StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+    MemoryState, MemoryStore, Outline, Page, PageLimit, Read, RemainingCopy, RemoveUnused,
+    RemovedUnused, Replace, ReplaceAll, Restore, Scrubbed, SearchQuery, SearchResults, Splice,
+    StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
 use crate::clock::Clock;
 use crate::counters::Counters;
@@ -189,7 +189,7 @@ impl MemoryStore for InMemoryStore {
         key: &MemoryKey,
         removal: u64,
         after: Sequence,
-        limit: NonZeroUsize,
+        limit: PageLimit,
     ) -> Result<Vec<StoredMessage>, StoreError> {
         self.read_memory(key, |memory, now| memory.archived(removal, after, limit, now))
     }

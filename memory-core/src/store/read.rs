@@ -45,8 +45,33 @@ impl Head {
 pub struct Read {
     /// The reader's position; `None` to begin at the start.
     pub after: Option<Cursor>,
-    /// The most messages to return; `None` for all.
-    pub limit: Option<NonZeroUsize>,
+    /// The most to return; `None` for all.
+    pub limit: Option<PageLimit>,
+}
+
+/// How much a page has at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageLimit {
+    /// The most messages.
+    pub messages: NonZeroUsize,
+    /// The page ends with the message with which it has this many bytes in their stored form. So it has at least one
+    /// message, and at most one beyond this size.
+    pub bytes: u64,
+}
+
+impl PageLimit {
+    /// Whether a page with this many messages and bytes has no room for another message.
+    #[must_use]
+    pub const fn is_reached(self, messages: usize, bytes: u64) -> bool {
+        messages > 0 && (messages >= self.messages.get() || bytes >= self.bytes)
+    }
+}
+
+impl From<NonZeroUsize> for PageLimit {
+    /// This many messages of any size.
+    fn from(messages: NonZeroUsize) -> Self {
+        Self { messages, bytes: u64::MAX }
+    }
 }
 
 /// A page of messages.

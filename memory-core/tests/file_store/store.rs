@@ -21,9 +21,9 @@ use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Counters, Cursor, Durability,
     Erase, Erased, Erasure, FlushReceipt, Head, KnownBatch, LocalWatchers, MemoryState, Outline,
-    Page, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, ReplaceAll, Restore, Scrubbed,
-    SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch,
-    UnusedPage, UnusedQuery,
+    Page, PageLimit, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, ReplaceAll,
+    Restore, Scrubbed, SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind,
+    StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 use serde::{Deserialize, Serialize};
@@ -339,7 +339,7 @@ impl MemoryStore for FileStore {
         key: &MemoryKey,
         removal: u64,
         after: Sequence,
-        limit: NonZeroUsize,
+        limit: PageLimit,
     ) -> Result<Vec<StoredMessage>, StoreError> {
         self.read(key, |memory, now| memory.archived(removal, after, limit, now))
     }

@@ -4,7 +4,7 @@ mod converter;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use memory_core::dialect::Dialect;
-use memory_core::store::Read;
+use memory_core::store::{PageLimit, Read};
 use memory_core::{MemoryKey, Sequence};
 
 use self::converter::Converter;
@@ -74,6 +74,9 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
     Ok(())
 }
 
+/// The size of a page.
+const LIMIT: PageLimit = PageLimit { messages: PAGE, bytes: 512 << 10 };
+
 /// Reads page by page, so that a long history takes little memory.
 async fn one(
     memories: &Memories,
@@ -81,7 +84,7 @@ async fn one(
     mut converter: Option<&mut Converter>,
     out: &mut Out,
 ) -> anyhow::Result<()> {
-    let mut read = Read { after: None, limit: Some(PAGE) };
+    let mut read = Read { after: None, limit: Some(LIMIT) };
     let mut written = Sequence::ZERO;
     loop {
         let page = memories.manager.store().read(key, read).await?;

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use memory_core::store::{
-    ArchivedRemoval, Counters, Cursor, ForkOrigin, Frame, Read, Removed, SequenceSet,
+    ArchivedRemoval, Counters, Cursor, ForkOrigin, Frame, PageLimit, Read, Removed, SequenceSet,
 };
 use memory_core::{Sequence, StoredMessage};
 
@@ -44,10 +44,9 @@ impl<E: Into<BackupError>> From<E> for Stopped {
     }
 }
 
-/// A chunk has at most this many messages, and about this many bytes by the size of those before. So a copy of any
-/// memory takes little memory, and other writers wait for no more than one chunk.
-const MOST_MESSAGES: usize = 1_024;
-const CHUNK_BYTES: u64 = 512 << 10;
+/// The size of a chunk. So a copy of any memory takes the memory of few chunks and of one message more, and other writers
+/// wait for no more than one chunk.
+const CHUNK: PageLimit = PageLimit { messages: non_zero(1_024), bytes: 512 << 10 };
 
 /// The removals that are read at once.
 pub(crate) const AT_ONCE: NonZeroUsize = non_zero(100);
@@ -66,7 +65,6 @@ pub(crate) struct StoreReader<'a> {
     frame: Frame,
     extent: Extent,
     stage: Stage,
-    limit: NonZeroUsize,
     read: u64,
     counted: Counters,
 }
@@ -92,9 +90,8 @@ impl<'a> StoreReader<'a> {
     pub(crate) async fn new(inner: &'a Inner) -> Result<Self, MemoryError> {
         let frame = inner.store().frame(&inner.key).await?;
         let stage = Stage::Messages(Cursor::from(frame.generation));
-        let present = frame.counters.present;
-        let (limit, counted) = (limit(present.messages, present.tokens), Counters::default());
-        Ok(Self { inner, frame, extent: Extent::All, stage, limit, read: 0, counted })
+        let counted = Counters::default();
+        Ok(Self { inner, frame, extent: Extent::All, stage, read: 0, counted })
     }
 
     /// Reads a part of the memory.
@@ -115,7 +112,7 @@ impl<'a> StoreReader<'a> {
 
     async fn messages(&mut self, after: Cursor) -> Result<Option<Vec<StoredMessage>>, Stopped> {
         let (key, last) = (&self.inner.key, self.last());
-        let read = Read { after: Some(after), limit: Some(self.limit) };
+        let read = Read { after: Some(after), limit: Some(CHUNK) };
         let page = self.inner.store().read(key, read).await.map_err(MemoryError::from)?;
         if page.restarted || page.cursor.generation != self.frame.generation {
             return Err(Stopped::Changed);
@@ -127,7 +124,6 @@ impl<'a> StoreReader<'a> {
         let mut messages = page.messages;
         let is_end = !page.more || page.cursor.sequence >= last;
         messages.truncate(messages.partition_point(|stored| stored.meta.sequence <= last));
-        self.adapt(&messages);
         self.read = self.read.saturating_add(messages.len() as u64);
         self.stage = if is_end {
             Stage::Archive { numbers: self.removals().await?, open: None }
@@ -135,12 +131,6 @@ impl<'a> StoreReader<'a> {
             Stage::Messages(page.cursor)
         };
         Ok((!messages.is_empty()).then_some(messages))
-    }
-
-    /// Chooses the number of the next messages by the size of these.
-    fn adapt(&mut self, messages: &[StoredMessage]) {
-        let tokens = messages.iter().map(|stored| u64::from(stored.meta.tokens)).sum();
-        self.limit = limit(messages.len() as u64, tokens);
     }
 
     async fn removals(&self) -> Result<Vec<u64>, MemoryError> {
@@ -180,7 +170,7 @@ impl<'a> StoreReader<'a> {
                 Open { removal, tallies, read: 0, after: Sequence::ZERO }
             }
         };
-        let page = store.archived(key, open.removal.number, open.after, self.limit).await;
+        let page = store.archived(key, open.removal.number, open.after, CHUNK).await;
         let messages = page.map_err(MemoryError::from)?;
         for stored in &messages {
             open.tallies.count_archived(&open.removal, &stored.meta);
@@ -188,7 +178,6 @@ impl<'a> StoreReader<'a> {
             open.after = stored.meta.sequence;
         }
         open.read = open.read.saturating_add(messages.len() as u64);
-        self.adapt(&messages);
         let removal = open.removal.clone();
         let is_end = open.read >= removal.messages;
         if messages.is_empty() && !is_end {
@@ -228,15 +217,6 @@ impl<'a> StoreReader<'a> {
     }
 }
 
-/// How many messages a chunk has, by the tokens of others.
-fn limit(messages: u64, tokens: u64) -> NonZeroUsize {
-    // Four bytes a token, and those of the metadata.
-    let bytes = tokens.saturating_mul(4).saturating_add(messages.saturating_mul(64));
-    let each = bytes.checked_div(messages).unwrap_or(CHUNK_BYTES).max(1);
-    let most = usize::try_from(CHUNK_BYTES / each).unwrap_or(MOST_MESSAGES);
-    NonZeroUsize::new(most.min(MOST_MESSAGES)).unwrap_or(NonZeroUsize::MIN)
-}
-
 impl Chunks for StoreReader<'_> {
     async fn next(&mut self) -> Result<Option<Chunk>, Stopped> {
         loop {
@@ -265,6 +245,63 @@ impl Chunks for StoreReader<'_> {
         match self.extent {
             Extent::All => self.frame,
             Extent::UpTo(_, origin) => self.frame.into_fork(last, self.counted, origin),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use memory_core::resource::ArchiveSettings;
+    use memory_core::{MemoryResource, Message};
+
+    use super::*;
+    use crate::{FlushMode, MemoryManager};
+
+    const LARGE: usize = 1 << 20;
+
+    /// A message with few tokens and many bytes.
+    fn image() -> Message {
+        let url = format!("data:image/png;base64,{}", "A".repeat(LARGE));
+        let part = serde_json::json!({"type": "image_url", "image_url": {"url": url}});
+        Message::from_value(serde_json::json!({"role": "user", "content": [part]})).unwrap()
+    }
+
+    fn bytes_of(messages: &[StoredMessage]) -> u64 {
+        messages.iter().map(|stored| stored.message.to_json().unwrap().len() as u64).sum()
+    }
+
+    #[tokio::test]
+    async fn chunks_of_large_messages_are_bounded() {
+        let mut resource = MemoryResource::new("m", 10_000_000);
+        resource.archive = ArchiveSettings::keep_for(Duration::from_hours(24));
+        let builder = MemoryManager::builder().with_flush_mode(FlushMode::Manual);
+        let manager = builder.with_resource(resource).open("memory://").await.unwrap();
+        let memory = manager.memory("m", "k").unwrap();
+        let talk = || (0..60).map(|number| Message::user(format!("message {number}")));
+        for round in 0..2 {
+            memory.append_all(talk()).await.unwrap();
+            memory.append_all((0..6).map(|_| image())).await.unwrap();
+            memory.append_all(talk()).await.unwrap();
+            if round == 0 {
+                memory.clear().await.unwrap();
+            }
+        }
+        let mut reader = StoreReader::new(&memory.inner).await.unwrap();
+        let (mut present, mut archived) = (Vec::new(), Vec::new());
+        while let Some(chunk) = reader.next().await.unwrap() {
+            match chunk {
+                Chunk::Messages(messages) => present.push(messages),
+                Chunk::Archived { messages, .. } => archived.push(messages),
+            }
+        }
+        let most = CHUNK.bytes + LARGE as u64 + 1_000;
+        for chunks in [present, archived] {
+            assert_eq!(chunks.iter().map(Vec::len).sum::<usize>(), 126);
+            assert!(chunks.len() >= 7, "{}", chunks.len());
+            let sizes: Vec<_> = chunks.iter().map(|chunk| bytes_of(chunk)).collect();
+            assert!(sizes.iter().all(|bytes| *bytes <= most), "{sizes:?}");
         }
     }
 }

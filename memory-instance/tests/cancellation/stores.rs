@@ -287,7 +287,7 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
                     done.map(|removals| assert!(removals.is_empty(), "{what}")).is_some()
                 }
                 "MemoryStore::archived" => {
-                    let archived = store.archived(key, 1, Sequence::ZERO, most);
+                    let archived = store.archived(key, 1, Sequence::ZERO, most.into());
                     let done = cut.off(archived).await.map(Result::unwrap);
                     done.map(|messages| assert!(messages.is_empty(), "{what}")).is_some()
                 }

@@ -1,7 +1,6 @@
 -- KEYS: memory. ARGV 4...: the number of a removal, a place, how many messages after it at most, and how many bytes
 -- are enough. Returns the generation, 1 if there is more, else 0, then of each message its place and itself, empty
 -- for one that is not there.
-local FEW = 64
 local stored = redis.call('HMGET', key, 'h', 'z')
 local head = open(stored[1])
 local archive, number = head and archive_of(head, stored[2]), tonumber(ARGV[4])
@@ -18,33 +17,19 @@ for _, one in ipairs(removal.replaced) do
 end
 local ranges = merged(removal.ranges, places_of(removal.replaced))
 local after, limit, enough = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local answer, bytes, read, fields, places = {head.generation, 0}, 0, 0, {}, {}
-local function take()
-  local found = #fields > 0 and redis.call('HMGET', key, unpack(fields)) or {}
-  for n = 1, #fields do
-    local message = places[n] == removal.taken and original or found[n] or ''
-    bytes = bytes + #message
-    answer[#answer + 1] = text_of(places[n])
-    answer[#answer + 1] = message
-  end
-  read = read + #fields
-  fields, places = {}, {}
-end
+local answer, bytes, read = {head.generation, 0}, 0, 0
 for pair = 1, #ranges, 2 do
   for place = math.max(ranges[pair], after + 1), ranges[pair + 1] do
-    if #fields == FEW then
-      take()
-    end
-    if read + #fields == limit or bytes >= enough then
+    if read == limit or bytes >= enough then
       answer[2] = 1
-      break
+      return answer
     end
-    fields[#fields + 1] = originals[place] or 'm' .. text_of(place)
-    places[#places + 1] = place
-  end
-  if answer[2] == 1 then
-    break
+    -- One after the other, because each may be large.
+    local message = place == removal.taken and original
+      or redis.call('HGET', key, originals[place] or 'm' .. text_of(place)) or ''
+    bytes, read = bytes + #message, read + 1
+    answer[#answer + 1] = text_of(place)
+    answer[#answer + 1] = message
   end
 end
-take()
 return answer

@@ -1,15 +1,15 @@
 -- KEYS: memory. ARGV 4...: generation and place that the reader has come to, a place after which nothing is
 -- to be read or empty, how many messages at most, 1 for their descriptions alone, and the id of the message
--- at the reader's place or empty, how many bytes of messages are enough, and of each batch that the reader has
--- already its first place, its last place and the id of the message there, in ascending order. Returns
+-- at the reader's place or empty, how many bytes of messages are enough, how many messages are read
+-- before their bytes are compared with that, and of each batch that the reader has already its first place, its last place
+-- and the id of the message there, in ascending order. Returns
 -- {generation, 1 if the page begins at the start although the reader was further, the last place that is there,
 -- 1 if there is more, the head, the numbers of the batches that are stored as the reader has them and are passed
 -- over, then of each other message its place and itself, empty for one that is not there}.
-local FEW = 64
 local generation, after = ARGV[4], tonumber(ARGV[5])
 local begins = generation == '0' and after == 0 and ARGV[9] == ''
 local asked = {'h', 'i', 'm' .. ARGV[5]}
-for n = 12, #ARGV, 3 do
+for n = 13, #ARGV, 3 do
   asked[#asked + 1] = 'm' .. ARGV[n]
 end
 local stored = redis.call('HMGET', key, unpack(asked))
@@ -21,9 +21,9 @@ local restarted, ranges, known = 0, ranges_of(head, stored[2]), {}
 if generation ~= head.generation or not is_there(head, ranges, after, ARGV[9], stored[3]) then
   restarted = begins and 0 or 1
   after = 0
-elseif #ARGV > 10 then
-  for n = 11, #ARGV, 3 do
-    local place, number = tonumber(ARGV[n + 1]), (n - 11) / 3
+elseif #ARGV > 11 then
+  for n = 12, #ARGV, 3 do
+    local place, number = tonumber(ARGV[n + 1]), (n - 12) / 3
     if is_there(head, ranges, place, ARGV[n + 2], stored[4 + number]) then
       known[#known + 1] = {first = tonumber(ARGV[n]), last = place, number = number}
     end
@@ -58,15 +58,15 @@ for pair = 1, #ranges, 2 do
   end
 end
 local answer, alone = {head.generation, restarted, last, more, stored[1], ''}, ARGV[8] == '1'
-local enough, bytes, unread = tonumber(ARGV[10]), 0, nil
-for from = 1, #places, FEW do
+local enough, few, bytes, unread = tonumber(ARGV[10]), tonumber(ARGV[11]), 0, nil
+for from = 1, #places, few do
   if bytes >= enough then
     answer[4] = 1
     unread = places[from]
     break
   end
   local fields = {}
-  for n = from, math.min(from + FEW - 1, #places) do
+  for n = from, math.min(from + few - 1, #places) do
     fields[#fields + 1] = 'm' .. places[n]
   end
   local found = redis.call('HMGET', key, unpack(fields))

@@ -10,9 +10,9 @@ use crate::health::ServerHealth;
 use crate::lease::{LeaseDomain, LeaseProof};
 use crate::store::{
     Access, Append, Appended, ArchivedRemoval, Clear, Counters, Cursor, Durability, FlushReceipt,
-    FoundIn, Head, MessageId, NewMessage, Outline, Page, Read, RemoveUnused, RemovedUnused,
-    Replace, Retention, SearchQuery, Splice, StoreError, StoreErrorKind, StoreWatch, UnusedPage,
-    UnusedQuery, WriterId,
+    FoundIn, Head, MessageId, NewMessage, Outline, Page, PageLimit, Read, RemoveUnused,
+    RemovedUnused, Replace, Retention, SearchQuery, Splice, StoreError, StoreErrorKind, StoreWatch,
+    UnusedPage, UnusedQuery, WriterId,
 };
 use crate::{
     Clock, ContentType, InMemoryStore, MemoryKey, MemoryStore, Message, Sequence, StoredMessage,
@@ -95,7 +95,7 @@ impl MemoryStore for Flushed {
         key: &MemoryKey,
         removal: u64,
         after: Sequence,
-        limit: NonZeroUsize,
+        limit: PageLimit,
     ) -> Result<Vec<StoredMessage>, StoreError> {
         self.store.archived(key, removal, after, limit).await
     }

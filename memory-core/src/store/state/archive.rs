@@ -5,11 +5,12 @@ use std::num::NonZeroUsize;
 
 use jiff::Timestamp;
 
+use super::read::page_of;
 use super::{MemoryState, PRUNED_AT_ONCE, micros, raise_fence};
 use crate::archive::{ArchivedRemoval, RemovalCause, RestoreRefusal, Retention};
 use crate::counters::Counters;
 use crate::receipt::FlushReceipt;
-use crate::store::{Access, FLUSH_HELD, Restore, StoreErrorKind};
+use crate::store::{Access, FLUSH_HELD, PageLimit, Restore, StoreErrorKind};
 use crate::stored::{Sequence, StoredMessage};
 
 /// The number of overdue messages that one write drops, or twice the number that it adds.
@@ -164,7 +165,7 @@ impl MemoryState {
         &self,
         removal: u64,
         after: Sequence,
-        limit: NonZeroUsize,
+        limit: PageLimit,
         now: Timestamp,
     ) -> Vec<StoredMessage> {
         if !self.is_alive(now) {
@@ -172,7 +173,6 @@ impl MemoryState {
         }
         let found = self.archive.kept(now).find(|kept| kept.removal.number == removal);
         let messages = found.map_or(&[][..], |kept| &kept.messages);
-        let later = messages.iter().filter(|message| message.meta.sequence > after);
-        later.take(limit.get()).cloned().collect()
+        page_of(messages.iter().filter(|message| message.meta.sequence > after), Some(limit))
     }
 }

@@ -9,10 +9,29 @@ use super::{MemoryState, micros};
 use crate::key::MemoryKey;
 use crate::receipt::FlushReceipt;
 use crate::store::{
-    CaughtUp, Cursor, Generation, Head, KnownBatch, Outline, Page, Read, StoreErrorKind,
+    CaughtUp, Cursor, Generation, Head, KnownBatch, Outline, Page, PageLimit, Read, StoreErrorKind,
     UnusedMemory, UnusedQuery,
 };
 use crate::stored::{MessageMeta, Sequence, StoredMessage};
+
+/// The first of these messages, up to a limit.
+pub(super) fn page_of<'a>(
+    messages: impl Iterator<Item = &'a StoredMessage>,
+    limit: Option<PageLimit>,
+) -> Vec<StoredMessage> {
+    let Some(limit) = limit else { return messages.cloned().collect() };
+    let (mut page, mut bytes) = (Vec::new(), 0_u64);
+    for stored in messages {
+        page.push(stored.clone());
+        if limit.bytes < u64::MAX {
+            bytes = bytes.saturating_add(stored.message.json_bytes());
+        }
+        if limit.is_reached(page.len(), bytes) {
+            break;
+        }
+    }
+    page
+}
 
 impl MemoryState {
     /// This memory as [`MemoryStore::unused`](crate::MemoryStore::unused) lists it at this time, if it is selected.
@@ -58,10 +77,8 @@ impl MemoryState {
             Some(cursor) => (generation.into(), cursor != Cursor::default()),
             None => (generation.into(), false),
         };
-        let limit = read.limit.map_or(usize::MAX, NonZeroUsize::get);
         let mut rest = self.messages.range((Bound::Excluded(after.sequence), Bound::Unbounded));
-        let messages: Vec<_> =
-            rest.by_ref().take(limit).map(|(_, message)| message.clone()).collect();
+        let messages = page_of(rest.by_ref().map(|(_, message)| message), read.limit);
         let cursor = messages.last().map_or(after, |last| Cursor::at(generation, &last.meta));
         let more = rest.next().is_some();
         Page { messages, cursor, restarted, more, unreadable: Vec::new() }

@@ -243,7 +243,7 @@ impl<'a, P: Place> Pair<'a, P> {
                 let picked = all.get(usize::from(pick) % all.len().max(1));
                 let number = picked.map_or(u64::from(pick), |removal| removal.number);
                 let after = Sequence::new(u64::from(after) % 16);
-                let limit = NonZeroUsize::new(limit.into()).unwrap();
+                let limit = NonZeroUsize::new(limit.into()).unwrap().into();
                 self.both(None, &async |store| store.archived(&key, number, after, limit).await);
             }
             Op::Search { key: k, words, scope, before } => {
@@ -280,7 +280,7 @@ impl<'a, P: Place> Pair<'a, P> {
                 let id = [None, meta, other].get(usize::from(after / 3 % 3)).copied().flatten();
                 let read = Read {
                     after: Some(Cursor { generation, sequence, id: id.map(|meta| meta.id) }),
-                    limit: NonZeroUsize::new(limit.into()),
+                    limit: NonZeroUsize::new(limit.into()).map(Into::into),
                 };
                 self.both(None, &async |store| store.read(&key, read).await);
             }

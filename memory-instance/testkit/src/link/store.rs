@@ -9,9 +9,9 @@ use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, Applied, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite,
     Counters, Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, ForkOrigin, Frame, Head,
-    KnownBatch, Outline, Page, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace,
-    ReplaceAll, Restore, Scrubbed, SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind,
-    StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+    KnownBatch, Outline, Page, PageLimit, Read, RemainingCopy, RemoveUnused, RemovedUnused,
+    Replace, ReplaceAll, Restore, Scrubbed, SearchQuery, SearchResults, Splice, StoreError,
+    StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
@@ -142,7 +142,7 @@ impl MemoryStore for Link {
         key: &MemoryKey,
         removal: u64,
         after: Sequence,
-        limit: NonZeroUsize,
+        limit: PageLimit,
     ) -> Result<Vec<StoredMessage>, StoreError> {
         let at = key.clone();
         let read = move |server: &Arc<Server>| server.archived(&at, removal, after, limit);

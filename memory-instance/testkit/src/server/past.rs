@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use memory_core::store::{
     Access, ArchivedRemoval, Clear, Counters, Erase, Erased, FLUSH_HELD, FoundIn, MAX_SEARCH_HITS,
-    Restore, RestoreRefusal, Retention, SearchHit, SearchQuery, SearchResults, SequenceSet, Splice,
-    StoreError, StoreErrorKind,
+    PageLimit, Restore, RestoreRefusal, Retention, SearchHit, SearchQuery, SearchResults,
+    SequenceSet, Splice, StoreError, StoreErrorKind,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use tokio::time::Instant;
@@ -274,7 +274,7 @@ impl Server {
         key: &MemoryKey,
         removal: u64,
         after: Sequence,
-        limit: NonZeroUsize,
+        limit: PageLimit,
     ) -> Result<Vec<StoredMessage>, StoreError> {
         let at = self.place(key);
         let mut messages = now(self.store.archived(&at, removal, after, limit))?;
