@@ -10,9 +10,7 @@ mod target;
 use memory_core::MemoryKey;
 use memory_core::store::{Counters, Frame};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
-use uuid::Uuid;
 
 use self::chunks::Chunks as _;
 pub(crate) use self::chunks::{AT_ONCE, Extent, Stopped, StoreReader};
@@ -20,7 +18,8 @@ use self::encoder::Encoder;
 pub use self::error::BackupError;
 use self::format::{FORMAT_VERSION, Header};
 pub use self::reader::BackupReader;
-pub(crate) use self::target::{Done, Resume};
+pub(crate) use self::target::Done;
+#[cfg(doc)]
 use crate::error::MemoryError;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
@@ -136,7 +135,7 @@ impl MemoryInstance {
         self.writable("restore")?;
         backup.set_ttl(ttl, self.inner.backend.now())?;
         let (id, frame) = (backup.id(), backup.frame().clone());
-        let done = self.inner.receive(id, backup, Resume::Allowed).await;
+        let done = self.inner.receive(id, backup).await;
         let done = done.map_err(|stopped| self.inner.stopped("restore", stopped))?;
         Ok(self.receipt(done, &frame))
     }
@@ -161,7 +160,7 @@ impl MemoryInstance {
             if !frame.is_written() {
                 return Err(BackupError::NoMemory(self.key().clone()));
             }
-            match other.inner.receive(copy_id(self.key(), &frame)?, reader, Resume::Allowed).await {
+            match other.inner.receive(reader.id_of_copy(None), reader).await {
                 Ok(done) => return Ok(other.receipt(done, &frame)),
                 Err(Stopped::Changed) => {}
                 Err(Stopped::Failed(error)) => return Err(error),
@@ -189,13 +188,4 @@ impl Inner {
             Stopped::Failed(error) => error,
         }
     }
-}
-
-/// The id of a copy of a memory in this state, the same for each attempt.
-fn copy_id(key: &MemoryKey, frame: &Frame) -> Result<Uuid, MemoryError> {
-    let hash = Sha256::new().chain_update(key.as_str());
-    // A frame is numbers and texts, so it can always be written.
-    let hash = hash.chain_update(serde_json::to_vec(frame).unwrap_or_default()).finalize();
-    let id = hash.iter().take(16).fold(0_u128, |id, byte| id << 8 | u128::from(*byte));
-    Ok(Uuid::from_u128(id))
 }

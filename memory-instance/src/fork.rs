@@ -8,7 +8,7 @@ use memory_core::{MemoryKey, Sequence};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::backup::{BackupError, Done, Extent, Resume, Stopped, StoreReader};
+use crate::backup::{BackupError, Done, Extent, Stopped, StoreReader};
 use crate::error::MemoryError;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
@@ -72,7 +72,8 @@ impl MemoryInstance {
     ///
     /// The fork is written in parts, on every store, so the new key may be in another slot of a Redis Cluster. Until it is
     /// complete it can be neither read nor written ([`StoreErrorKind::Unfinished`]). A fork that was interrupted is
-    /// completed by another call, or ends an hour after its last part.
+    /// completed by another call, or ends an hour after its last part. A part that an interrupted call had sent and that
+    /// arrives late is refused.
     ///
     /// # Examples
     ///
@@ -107,11 +108,26 @@ impl MemoryInstance {
     pub async fn fork(&self, new: &Self, options: ForkOptions) -> Result<ForkReceipt, MemoryError> {
         new.writable("fork to")?;
         let id = options.id.unwrap_or_else(Uuid::new_v4);
+        // The origin may have changed since, so that the fork would now be refused.
+        if options.id.is_some()
+            && let Some(before) = self.inner.forked_before(&new.inner, id).await?
+        {
+            return Ok(before);
+        }
         for _ in 0..ATTEMPTS {
             match self.inner.fork_once(&new.inner, id, options.at).await {
                 Ok(receipt) => return Ok(receipt),
                 Err(Stopped::Changed) => {}
-                Err(Stopped::Failed(BackupError::Memory(error))) => return Err(error),
+                Err(Stopped::Failed(BackupError::Memory(error))) => {
+                    // Another attempt may have completed it meanwhile.
+                    let before = match error.store_kind() {
+                        Some(StoreErrorKind::Exists) => {
+                            self.inner.forked_before(&new.inner, id).await?
+                        }
+                        _ => None,
+                    };
+                    return before.ok_or(error);
+                }
                 Err(Stopped::Failed(error)) => return Err(self.inner.refused(error.to_string())),
             }
         }
@@ -131,6 +147,22 @@ impl MemoryInstance {
 }
 
 impl Inner {
+    /// The result of a fork with this id that was completed before.
+    async fn forked_before(
+        &self,
+        new: &Self,
+        id: Uuid,
+    ) -> Result<Option<ForkReceipt>, MemoryError> {
+        match new.store().origin(&new.key).await {
+            Ok(Some(origin)) if origin.id == Some(id) && origin.key == self.key => {
+                let key = new.key.clone();
+                Ok(Some(ForkReceipt { key, id, origin, completed_before: true }))
+            }
+            Err(error) if error.kind() != &StoreErrorKind::Unfinished => Err(error.into()),
+            Ok(_) | Err(_) => Ok(None),
+        }
+    }
+
     async fn fork_once(
         &self,
         new: &Self,
@@ -149,10 +181,12 @@ impl Inner {
             self.check_end(frame, at).await?;
         }
         let (key, version) = (self.key.clone(), frame.version);
-        let origin = ForkOrigin { key, at, version, forked_at: self.backend.now() };
+        let origin = ForkOrigin { key, at, version, forked_at: self.backend.now(), id: Some(id) };
+        // Another state of the origin has another id, so that parts of two attempts are not mixed.
+        let copy = reader.id_of_copy(Some((id, at)));
         let chunks = reader.of(Extent::UpTo(at, origin.clone()));
         let key = new.key.clone();
-        match new.receive(id, chunks, Resume::Never).await? {
+        match new.receive(copy, chunks).await? {
             Done::Copied { .. } => Ok(ForkReceipt { key, id, origin, completed_before: false }),
             Done::Before => {
                 let first = new.store().origin(&key).await.map_err(MemoryError::from)?;

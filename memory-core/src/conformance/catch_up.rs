@@ -125,7 +125,8 @@ async fn own_batches_before_the_cursor_are_ignored(subject: Subject) {
     let before = subject.cursor(&k).await;
     let own = subject.own(&k, writer(2).write(1), &["b", "c"]).await;
     subject.append(&k, writer(1).write(2), &["d"]).await;
-    let middle = Read { after: Some(before), limit: std::num::NonZeroUsize::new(1).map(Into::into) };
+    let middle =
+        Read { after: Some(before), limit: std::num::NonZeroUsize::new(1).map(Into::into) };
     let middle = subject.store.read(&k, middle).await.unwrap().cursor;
     for after in [middle, subject.cursor(&k).await] {
         assert!(subject.catch_up(&k, after, std::slice::from_ref(&own)).await.is_empty());

@@ -390,7 +390,8 @@ async fn origin_is_kept_and_copied(subject: Subject) {
     let (k, to, last) = (filled(&subject).await, key("fork"), key("last"));
     assert_eq!(subject.store.origin(&k).await.unwrap(), None);
     let (at, forked_at) = (Sequence::new(5), subject.clock.now());
-    let origin = ForkOrigin { key: k.clone(), at, version: 1, forked_at };
+    let id = Some(Uuid::from_u128(7));
+    let origin = ForkOrigin { key: k.clone(), at, version: 1, forked_at, id };
     let mut steps = subject.steps(&k).await;
     let mut frame = subject.frame(&k).await;
     frame.origin = Some(origin.clone());

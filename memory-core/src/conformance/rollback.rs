@@ -145,7 +145,11 @@ async fn reader_of_what_was_kept_goes_on(subject: Subject) {
     let ends = [1, 2, 3].map(NonZeroUsize::new);
     let mut cursors = vec![Cursor::from(subject.store.head(&k).await.unwrap().generation)];
     for limit in ends {
-        let page = subject.store.read(&k, Read { after: None, limit: limit.map(Into::into) }).await.unwrap();
+        let page = subject
+            .store
+            .read(&k, Read { after: None, limit: limit.map(Into::into) })
+            .await
+            .unwrap();
         cursors.push(page.cursor);
     }
     subject.append(&k, writer(2).write(1), &["lost"]).await;

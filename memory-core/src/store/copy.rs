@@ -214,6 +214,10 @@ pub struct ForkOrigin {
     pub version: u64,
     /// The time, by the clock of the store or process that made the fork.
     pub forked_at: Timestamp,
+    /// The id that the caller gave to the fork, by which a repeated call is recognized. Forks of earlier versions have
+    /// none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Uuid>,
 }
 
 /// One step of writing a copy of a memory under an absent key.

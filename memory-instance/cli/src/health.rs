@@ -173,7 +173,7 @@ pub(crate) fn report(health: &MemoryHealth) -> Table {
         row("archive", format!("{messages} of {removals}, {} bytes", number(archive.bytes)));
     }
     if let Some(origin) = &health.origin {
-        let ForkOrigin { key, at, version, forked_at } = origin;
+        let ForkOrigin { key, at, version, forked_at, id: _ } = origin;
         let origin = format!("{key} at message {at} (version {version}), {forked_at}");
         row("forked from", escape::inline(&origin).into_owned());
     }

@@ -6,6 +6,8 @@ use memory_core::store::{
     ArchivedRemoval, Counters, Cursor, ForkOrigin, Frame, PageLimit, Read, Removed, SequenceSet,
 };
 use memory_core::{Sequence, StoredMessage};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use super::BackupError;
 use crate::error::MemoryError;
@@ -65,6 +67,8 @@ pub(crate) struct StoreReader<'a> {
     frame: Frame,
     extent: Extent,
     stage: Stage,
+    /// The numbers and last places of the archived removals, newest first.
+    removals: Vec<(u64, Sequence)>,
     read: u64,
     counted: Counters,
 }
@@ -90,8 +94,26 @@ impl<'a> StoreReader<'a> {
     pub(crate) async fn new(inner: &'a Inner) -> Result<Self, MemoryError> {
         let frame = inner.store().frame(&inner.key).await?;
         let stage = Stage::Messages(Cursor::from(frame.generation));
-        let counted = Counters::default();
-        Ok(Self { inner, frame, extent: Extent::All, stage, read: 0, counted })
+        let (counted, removals) = (Counters::default(), removals(inner).await?);
+        Ok(Self { inner, frame, extent: Extent::All, stage, removals, read: 0, counted })
+    }
+
+    /// The id of the copy, or of the fork with this id of its caller and this end: the same for each attempt that copies
+    /// the same state.
+    pub(crate) fn id_of_copy(&self, fork: Option<(Uuid, Sequence)>) -> Uuid {
+        let mut hash = Sha256::new().chain_update(self.inner.key.as_str());
+        // A frame is numbers and texts, so it can always be written.
+        hash.update(serde_json::to_vec(&self.frame).unwrap_or_default());
+        // Retentions may end meanwhile.
+        for (number, _) in &self.removals {
+            hash.update(number.to_be_bytes());
+        }
+        if let Some((id, at)) = fork {
+            hash.update(id);
+            hash.update(at.number().to_be_bytes());
+        }
+        let digest = hash.finalize();
+        Uuid::from_u128(digest.iter().take(16).fold(0, |id, byte| id << 8 | u128::from(*byte)))
     }
 
     /// Reads a part of the memory.
@@ -126,28 +148,18 @@ impl<'a> StoreReader<'a> {
         messages.truncate(messages.partition_point(|stored| stored.meta.sequence <= last));
         self.read = self.read.saturating_add(messages.len() as u64);
         self.stage = if is_end {
-            Stage::Archive { numbers: self.removals().await?, open: None }
+            Stage::Archive { numbers: self.numbers(), open: None }
         } else {
             Stage::Messages(page.cursor)
         };
         Ok((!messages.is_empty()).then_some(messages))
     }
 
-    async fn removals(&self) -> Result<Vec<u64>, MemoryError> {
-        let (store, key) = (self.inner.store(), &self.inner.key);
-        let (mut numbers, mut before) = (Vec::new(), None);
-        loop {
-            let page = store.removals(key, before, AT_ONCE).await?;
-            let Some(oldest) = page.last() else { return Ok(numbers) };
-            before = Some(oldest.number);
-            let kept = page.iter().filter(|removal| self.has(&removal.places));
-            numbers.extend(kept.map(|removal| removal.number));
-        }
-    }
-
-    /// Whether the copy has all these places.
-    fn has(&self, places: &SequenceSet) -> bool {
-        places.ranges().iter().all(|(_, last)| *last <= self.last())
+    /// The numbers of the removals of which the copy has all places, newest first.
+    fn numbers(&self) -> Vec<u64> {
+        let last = self.last();
+        let kept = self.removals.iter().filter(|(_, end)| *end <= last);
+        kept.map(|(number, _)| *number).collect()
     }
 
     /// The next messages of the archive.
@@ -214,6 +226,19 @@ impl<'a> StoreReader<'a> {
             return Ok(());
         }
         Err(Stopped::Changed)
+    }
+}
+
+/// The numbers and last places of the archived removals, newest first.
+async fn removals(inner: &Inner) -> Result<Vec<(u64, Sequence)>, MemoryError> {
+    let (mut all, mut before) = (Vec::new(), None);
+    loop {
+        let page = inner.store().removals(&inner.key, before, AT_ONCE).await?;
+        let Some(oldest) = page.last() else { return Ok(all) };
+        before = Some(oldest.number);
+        let end = |places: &SequenceSet| places.ranges().last().map(|(_, last)| *last);
+        let removals = page.iter().map(|one| (one.number, end(&one.places).unwrap_or_default()));
+        all.extend(removals);
     }
 }
 

@@ -32,28 +32,16 @@ pub(crate) enum Done {
     Before,
 }
 
-/// Whether a copy continues an unfinished one with the same id, because the source is in the same state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Resume {
-    Allowed,
-    Never,
-}
-
 impl Inner {
-    /// Writes a copy of this memory, or continues it.
+    /// Writes a copy under this key, or continues an unfinished one with the same id, whose source is in the same state.
     pub(crate) async fn receive(
         &self,
         copy: Uuid,
         mut chunks: impl Chunks,
-        resume: Resume,
     ) -> Result<Done, Stopped> {
-        let mut progress = self.copy_step(copy, CopyStep::Begin, None).await?;
+        let progress = self.copy_step(copy, CopyStep::Begin, None).await?;
         if progress.complete {
             return Ok(Done::Before);
-        }
-        if resume == Resume::Never && progress != CopyProgress::default() {
-            self.copy_step(copy, CopyStep::Discard, None).await?;
-            progress = self.copy_step(copy, CopyStep::Begin, None).await?;
         }
         let (mut removals, mut archived) = (0_u64, 0_u64);
         while let Some(chunk) = chunks.next().await? {

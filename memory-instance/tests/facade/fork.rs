@@ -1,12 +1,17 @@
 //! Forks: memories that begin as others were.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use memory_core::dialect::ToolCall;
 use memory_core::resource::ArchiveSettings;
-use memory_core::store::{Access, CopyStep, CopyWrite, StoreErrorKind};
-use memory_core::{MemoryResource, Message, Sequence};
+use memory_core::store::{Access, CopyStep, CopyWrite, StoreError, StoreErrorKind};
+use memory_core::{InMemoryStore, MemoryResource, MemoryStore, Message, Sequence};
+use memory_core_testkit::intercept::{Hook, Intercept, Method};
 use memory_instance::{Conditional, FlushMode, ForkOptions, ManagerBuilder, MemoryInstance};
+use memory_lock::{Clock, ClockExt as _, InProcessLock, LockManager};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::support::{On, World, checked, texts, with};
@@ -18,6 +23,8 @@ on_every_backend![
     fork_ends_neither_in_a_unit_nor_summary,
     fork_sent_twice_returns_its_first_result,
     unfinished_fork_is_refused_and_completed,
+    retry_is_recognized_after_the_origin_changed,
+    concurrent_forks_to_one_key_are_not_mixed,
 ];
 
 fn archiving() -> ManagerBuilder {
@@ -170,4 +177,102 @@ async fn unfinished_fork_is_refused_and_completed(on: On) {
     memory.fork(&fork, ForkOptions::new().with_id(copy)).await.unwrap();
     assert_eq!(fork.messages().await.unwrap(), memory.messages().await.unwrap());
     checked(&fork, &world.manager).await;
+}
+
+async fn retry_is_recognized_after_the_origin_changed(on: On) {
+    let world = on.world(archiving()).await;
+    let (memory, fork) = (world.memory(), other(&world));
+    talk(&memory, 6).await;
+    let options = at(3).with_id(Uuid::from_u128(7));
+    let first = memory.fork(&fork, options).await.unwrap();
+    // The place is now within messages that were removed together.
+    memory.clear().await.unwrap();
+    let again = memory.fork(&fork, options).await.unwrap();
+    assert_eq!((again.origin, again.completed_before), (first.origin, true));
+    let refused = memory.fork(&fork, at(3).with_id(Uuid::from_u128(8))).await.unwrap_err();
+    assert!(refused.to_string().contains("removed together"), "{refused}");
+    memory.delete().await.unwrap();
+    assert!(memory.fork(&fork, options).await.unwrap().completed_before);
+    // The id of a fork of another memory.
+    let another = world.manager.memory("m", "another").unwrap();
+    talk(&another, 2).await;
+    let options = ForkOptions::new().with_id(Uuid::from_u128(7));
+    let refused = another.fork(&fork, options).await.unwrap_err();
+    assert_eq!(refused.store_kind(), Some(&StoreErrorKind::Exists));
+}
+
+async fn concurrent_forks_to_one_key_are_not_mixed(on: On) {
+    let world = on.world(archiving()).await;
+    let memory = world.memory();
+    talk(&memory, 30).await;
+    for round in 0..5 {
+        let fork = world.manager.memory("m", &format!("fork-{round}")).unwrap();
+        let (one, other) =
+            tokio::join!(memory.fork(&fork, at(10 + round)), memory.fork(&fork, at(20 + round)));
+        let done: Vec<_> = [one, other].into_iter().filter_map(Result::ok).collect();
+        assert_eq!(done.len(), 1, "{done:?}");
+        let end = usize::try_from(done[0].origin.at.number()).unwrap();
+        assert_eq!(fork.messages().await.unwrap(), memory.messages().await.unwrap()[..end]);
+        assert_eq!(fork.origin().await.unwrap().as_ref(), Some(&done[0].origin));
+        checked(&fork, &world.manager).await;
+    }
+}
+
+/// Holds the second step of a copy back until it is released.
+#[derive(Debug, Default)]
+struct Held {
+    steps: AtomicUsize,
+    reached: Notify,
+    release: Notify,
+}
+
+#[derive(Debug, Clone, Default)]
+struct HeldStep(Arc<Held>);
+
+impl Hook for HeldStep {
+    async fn around<T: Send>(
+        &self,
+        method: Method,
+        call: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        if method == Method::Copy && self.0.steps.fetch_add(1, Ordering::Relaxed) == 1 {
+            self.0.reached.notify_one();
+            self.0.release.notified().await;
+        }
+        call.await
+    }
+}
+
+#[tokio::test]
+async fn late_part_of_an_earlier_attempt_is_refused() {
+    let store = Arc::new(InMemoryStore::new(Clock::tokio()));
+    let locks = LockManager::new(Arc::new(InProcessLock::new(Clock::tokio())));
+    let open = |store: Arc<dyn MemoryStore>, key: &str| {
+        let manager = archiving().build(store, locks.clone()).unwrap();
+        manager.memory("m", key).unwrap()
+    };
+    let memory = open(store.clone(), "k");
+    talk(&memory, 3).await;
+    let options = ForkOptions::new().with_id(Uuid::from_u128(7));
+    let [first, second] = [(); 2].map(|()| HeldStep::default());
+    let attempt = |step: &HeldStep| {
+        let fork = open(Arc::new(Intercept::new(store.clone(), step.clone())), "fork");
+        let memory = memory.clone();
+        tokio::spawn(async move { memory.fork(&fork, options).await })
+    };
+    let early = attempt(&first);
+    first.0.reached.notified().await;
+    memory.append(Message::user("newer")).await.unwrap();
+    let late = attempt(&second);
+    second.0.reached.notified().await;
+    first.0.release.notify_one();
+    let refused = early.await.unwrap().unwrap_err();
+    assert_eq!(refused.store_kind(), Some(&StoreErrorKind::Conflict));
+    second.0.release.notify_one();
+    assert!(!late.await.unwrap().unwrap().completed_before);
+    let fork = open(store.clone(), "fork");
+    assert_eq!(fork.messages().await.unwrap(), memory.messages().await.unwrap());
+    // The first attempt again.
+    let again = memory.fork(&fork, options).await.unwrap();
+    assert_eq!((again.origin.at.number(), again.completed_before), (4, true));
 }
