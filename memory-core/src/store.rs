@@ -30,7 +30,7 @@ pub use self::clear::Clear;
 pub use self::contract::MemoryStore;
 pub use self::copy::{
     COPY_LIFETIME, CopiedRemovals, CopyProgress, CopyStep, CopyWrite, ForkOrigin, Frame,
-    WriterRecord,
+    FrameWriters, WriterRecord,
 };
 pub use self::cursor::{Cursor, Newest};
 pub use self::durability::Durability;

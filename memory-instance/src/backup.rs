@@ -8,7 +8,7 @@ mod reader;
 mod target;
 
 use memory_core::MemoryKey;
-use memory_core::store::{Counters, Frame};
+use memory_core::store::{Counters, Frame, FrameWriters};
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -94,7 +94,7 @@ impl MemoryInstance {
         to: impl AsyncWrite + Unpin + Send,
     ) -> Result<CopyReceipt, BackupError> {
         let stopped = |stopped| self.inner.stopped("back up", stopped);
-        let mut reader = StoreReader::new(&self.inner).await?;
+        let mut reader = StoreReader::new(&self.inner, FrameWriters::Included).await?;
         let (key, frame) = (self.key().clone(), reader.frame().clone());
         if !frame.is_written() {
             return Err(BackupError::NoMemory(key));
@@ -155,7 +155,7 @@ impl MemoryInstance {
     pub async fn copy_to(&self, other: &Self) -> Result<CopyReceipt, BackupError> {
         other.writable("copy to")?;
         for _ in 0..ATTEMPTS {
-            let reader = StoreReader::new(&self.inner).await?;
+            let reader = StoreReader::new(&self.inner, FrameWriters::Included).await?;
             let frame = reader.frame().clone();
             if !frame.is_written() {
                 return Err(BackupError::NoMemory(self.key().clone()));

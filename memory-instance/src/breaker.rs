@@ -10,10 +10,10 @@ use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::resource::CircuitBreakerSettings;
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite, Counters,
-    Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, ForkOrigin, Frame, Head, KnownBatch,
-    Outline, Page, PageLimit, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace,
-    ReplaceAll, Restore, Scrubbed, SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind,
-    StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+    Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, ForkOrigin, Frame, FrameWriters,
+    Head, KnownBatch, Outline, Page, PageLimit, Read, RemainingCopy, RemoveUnused, RemovedUnused,
+    Replace, ReplaceAll, Restore, Scrubbed, SearchQuery, SearchResults, Splice, StoreError,
+    StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use reliakit_circuit::State;
@@ -347,8 +347,8 @@ impl MemoryStore for CircuitBreaker {
         self.store.remaining_copies()
     }
 
-    async fn frame(&self, key: &MemoryKey) -> Result<Frame, StoreError> {
-        self.guard(Call::read(StoreOperation::Read, key), self.store.frame(key)).await
+    async fn frame(&self, key: &MemoryKey, writers: FrameWriters) -> Result<Frame, StoreError> {
+        self.guard(Call::read(StoreOperation::Read, key), self.store.frame(key, writers)).await
     }
 
     async fn write_copy(

@@ -2,7 +2,7 @@
 
 use memory_core::plan::Units;
 use memory_core::store::{
-    ForkOrigin, Frame, SequenceSet, StoreError, StoreErrorKind, StoreOperation,
+    ForkOrigin, Frame, FrameWriters, SequenceSet, StoreError, StoreErrorKind, StoreOperation,
 };
 use memory_core::{MemoryKey, Sequence};
 use serde::Serialize;
@@ -169,7 +169,7 @@ impl Inner {
         id: Uuid,
         at: Option<Sequence>,
     ) -> Result<ForkReceipt, Stopped> {
-        let reader = StoreReader::new(self).await?;
+        let reader = StoreReader::new(self, FrameWriters::LeftOut).await?;
         let frame = reader.frame();
         let at = at.unwrap_or(frame.last);
         if !frame.is_written() || at == Sequence::ZERO || at > frame.last {

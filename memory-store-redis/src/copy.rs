@@ -59,7 +59,21 @@ impl RedisStore {
                 let complete = memory_core::store::CopiedRemovals::Complete;
                 // The script compares the messages.
                 frame.check_copied(present, frame.last, complete).map_err(refuse)?;
-                finish(&mut call, frame, *removals).map_err(refuse)?;
+                let fields = writer_fields(frame);
+                let mut before = 0;
+                for part in fields.chunks(PART_MESSAGES) {
+                    let mut call = call.clone();
+                    call.arg("writers").arg(before);
+                    for (field, value) in part {
+                        call.arg(field).arg(value);
+                    }
+                    if self.send_copy(key, &call, token).await?.complete {
+                        return Ok(CopyProgress::complete());
+                    }
+                    before += part.len();
+                }
+                call.arg("finish").arg(removals).arg(before);
+                finish(&mut call, frame).map_err(refuse)?;
                 &mut call
             }
         };
@@ -294,10 +308,9 @@ fn packed(
 }
 
 /// The arguments of the last step.
-fn finish(call: &mut Cmd, frame: &Frame, removals: u64) -> Result<(), StoreErrorKind> {
+fn finish(call: &mut Cmd, frame: &Frame) -> Result<(), StoreErrorKind> {
     let counters = &frame.counters;
     let kept = frame.receipts.len() as u64;
-    call.arg("finish").arg(removals);
     for number in [
         frame.version.max(1),
         frame.last.number(),
@@ -336,23 +349,29 @@ fn finish(call: &mut Cmd, frame: &Frame, removals: u64) -> Result<(), StoreError
         call.arg(format!("x{number}"));
         call.arg(format!("{writer:032x} {number_of_write} {at} {generation} {record}"));
     }
-    let mut sessions = 0_u64;
-    for WriterRecord { writer, number, first } in &frame.writers {
-        let id = format!("{:032x}", writer.bits());
-        let first = first.map(|first| first.number().to_string()).unwrap_or_default();
-        call.arg(format!("w{id}")).arg(format!("{} {first}", digits(*number)));
-        if let Some(born) = writer.born_at() {
-            let is_marked = (sessions + 1).is_multiple_of(64);
-            let time =
-                if is_marked { format!(" {}", born.saturating_mul(1_000)) } else { String::new() };
-            call.arg(format!("s{sessions}")).arg(id + &time);
-            sessions += 1;
-        }
-    }
+    let sessions = frame.writers.iter().filter(|one| one.writer.born_at().is_some()).count();
     if sessions > 0 || frame.forgotten_millis > 0 {
         call.arg("p").arg(format!("0 {sessions} {}", frame.forgotten_millis));
     }
     Ok(())
+}
+
+/// The fields of the writers of a memory, with their values.
+fn writer_fields(frame: &Frame) -> Vec<(String, String)> {
+    let (mut fields, mut sessions) = (Vec::new(), 0_u64);
+    for WriterRecord { writer, number, first } in &frame.writers {
+        let id = format!("{:032x}", writer.bits());
+        let first = first.map(|first| first.number().to_string()).unwrap_or_default();
+        fields.push((format!("w{id}"), format!("{} {first}", digits(*number))));
+        if let Some(born) = writer.born_at() {
+            let is_marked = (sessions + 1).is_multiple_of(64);
+            let time =
+                if is_marked { format!(" {}", born.saturating_mul(1_000)) } else { String::new() };
+            fields.push((format!("s{sessions}"), id + &time));
+            sessions += 1;
+        }
+    }
+    fields
 }
 
 fn written(json: serde_json::Result<String>) -> Result<String, StoreErrorKind> {

@@ -1,9 +1,10 @@
 //! The read of everything of a memory but its messages and its archive.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use memory_core::store::{
-    ForkOrigin, Frame, Head, StoreError, StoreErrorKind, StoreOperation, WriterId, WriterRecord,
+    ForkOrigin, Frame, FrameWriters, Head, StoreError, StoreErrorKind, StoreOperation, WriterId,
+    WriterRecord,
 };
 use memory_core::{MemoryKey, Sequence};
 use memory_redis_link::{LinkError, Reply};
@@ -22,42 +23,88 @@ const OPERATION: StoreOperation = StoreOperation::Read;
 /// A script lists the fields of a memory with at most this many at once, because it blocks all other clients.
 const LISTED_AT_ONCE: u64 = 4_096;
 
-/// How often the writers are read in parts, if others write meanwhile. Then one script reads them.
-const ATTEMPTS: u32 = 4;
+/// How often the writers of a memory with more fields are read in parts, if others write meanwhile.
+const ATTEMPTS: u32 = 8;
 
-/// The stored head, and the frame without its writers.
-type Found = (Vec<u8>, Frame, Vec<WriterId>);
+/// A frame, whose writers are apart.
+struct Found {
+    frame: Frame,
+    /// In the order of their first writes.
+    sessions: Vec<WriterId>,
+    writers: BTreeMap<WriterId, WriterRecord>,
+}
+
+/// Which writers the script lists.
+enum Listed<'a> {
+    None,
+    All,
+    /// Those of sessions, which the memory lists, and these.
+    Sessions(&'a BTreeSet<WriterId>),
+}
 
 impl RedisStore {
-    pub(crate) async fn whole_frame(&self, key: &MemoryKey) -> Result<Frame, StoreError> {
-        let failed = |fault| store_error(OPERATION, Some(key), fault);
-        let memory = self.link().keys().memory(key.as_str());
-        let fields = self.link().send(redis::cmd("HLEN").arg(&memory)).await.map_err(failed)?;
-        let fields: u64 = memory_redis_link::number(fields).map_err(failed)?;
-        if fields > LISTED_AT_ONCE {
-            for _ in 0..ATTEMPTS {
-                if let Some(frame) = self.attempt_frame(key, &memory).await.map_err(failed)? {
-                    return Ok(frame);
-                }
-            }
-        }
-        let mut writers = BTreeMap::new();
-        let found = self.frame_part(key, Writers::Listed(&mut writers)).await.map_err(failed)?;
-        Ok(found.map_or_else(
-            || Frame::new(Head::default()),
-            |(_, frame, sessions)| with_writers(frame, &sessions, writers),
-        ))
-    }
-
-    /// `None` if the memory was written meanwhile.
-    async fn attempt_frame(
+    pub(crate) async fn whole_frame(
         &self,
         key: &MemoryKey,
-        memory: &str,
-    ) -> Result<Option<Frame>, LinkError> {
-        let Some((head, frame, sessions)) = self.frame_part(key, Writers::Left).await? else {
-            return Ok(Some(Frame::new(Head::default())));
+        writers: FrameWriters,
+    ) -> Result<Frame, StoreError> {
+        let failed = |fault| store_error(OPERATION, Some(key), fault);
+        let memory = self.link().keys().memory(key.as_str());
+        let listed = match writers {
+            FrameWriters::LeftOut => Listed::None,
+            FrameWriters::Included => {
+                let fields = self.link().send(redis::cmd("HLEN").arg(&memory)).await;
+                let fields = fields.and_then(memory_redis_link::number::<u64>).map_err(failed)?;
+                if fields > LISTED_AT_ONCE {
+                    return self.long_frame(key, &memory).await;
+                }
+                Listed::All
+            }
         };
+        let found = self.frame_part(key, listed).await.map_err(failed)?;
+        Ok(found.map_or_else(|| Frame::new(Head::default()), Found::into_frame))
+    }
+
+    /// The frame of a memory with many fields. Session writers, which are few, are in the snapshot of the script; the
+    /// others are scanned. Within a generation only appends change their records, and these have then a place after the
+    /// snapshot. The next snapshot has such writers too.
+    async fn long_frame(&self, key: &MemoryKey, memory: &str) -> Result<Frame, StoreError> {
+        let failed = |fault| store_error(OPERATION, Some(key), fault);
+        let mut busy = BTreeSet::new();
+        for _ in 0..ATTEMPTS {
+            let found = self.frame_part(key, Listed::Sessions(&busy)).await;
+            let Some(mut found) = found.map_err(failed)? else {
+                return Ok(Frame::new(Head::default()));
+            };
+            let scanned = self.scanned_writers(memory).await.map_err(failed)?;
+            let head = self.whole_head(key).await?;
+            let mut is_same = head.generation == found.frame.generation;
+            for (writer, record) in scanned {
+                if writer.born_at().is_some() || busy.contains(&writer) {
+                    continue;
+                }
+                if record.first > Some(found.frame.last) {
+                    is_same = false;
+                    busy.insert(writer);
+                }
+                found.writers.insert(writer, record);
+            }
+            if is_same {
+                return Ok(found.into_frame());
+            }
+            if u64::try_from(busy.len()).unwrap_or(u64::MAX) > LISTED_AT_ONCE {
+                break;
+            }
+        }
+        let reason = "it was written by too many sources during each of many attempts to read its writers; read it again";
+        let kind = StoreErrorKind::Unavailable(reason.into());
+        Err(StoreError::new(OPERATION, kind).not_applied().at(key))
+    }
+
+    async fn scanned_writers(
+        &self,
+        memory: &str,
+    ) -> Result<BTreeMap<WriterId, WriterRecord>, LinkError> {
         let (mut writers, mut cursor) = (BTreeMap::new(), "0".to_owned());
         loop {
             let mut scan = redis::cmd("HSCAN");
@@ -66,21 +113,25 @@ impl RedisStore {
             cursor = reply.text()?;
             add_writers(&mut writers, Reply::parts(reply.value()?)?)?;
             if cursor == "0" {
-                break;
+                return Ok(writers);
             }
         }
-        let after = self.link().send(redis::cmd("HGET").arg(memory).arg("h")).await?;
-        let is_same = after == Value::BulkString(head);
-        Ok(is_same.then(|| with_writers(frame, &sessions, writers)))
     }
 
     async fn frame_part(
         &self,
         key: &MemoryKey,
-        writers: Writers<'_>,
+        listed: Listed<'_>,
     ) -> Result<Option<Found>, LinkError> {
-        let listed = u8::from(matches!(writers, Writers::Listed(_))).to_string();
-        let Some(mut reply) = Reply::array(self.look(key, &FRAME, &[listed]).await?)? else {
+        let arguments = match listed {
+            Listed::None => vec!["0".to_owned()],
+            Listed::All => vec!["1".to_owned()],
+            Listed::Sessions(others) => {
+                let fields = others.iter().map(|writer| format!("w{:032x}", writer.bits()));
+                std::iter::once("2".to_owned()).chain(fields).collect()
+            }
+        };
+        let Some(mut reply) = Reply::array(self.look(key, &FRAME, &arguments).await?)? else {
             return Ok(None);
         };
         let packed = reply.bytes()?;
@@ -101,14 +152,12 @@ impl RedisStore {
                 None => tracing::warn!(%key, "the record of an erasure cannot be read"),
             }
         }
-        let mut sessions = Vec::new();
+        let mut found = Found { frame, sessions: Vec::new(), writers: BTreeMap::new() };
         for _ in 0..reply.number::<usize>()? {
-            sessions.extend(writer(&reply.text()?));
+            found.sessions.extend(writer(&reply.text()?));
         }
-        if let Writers::Listed(writers) = writers {
-            add_writers(writers, reply)?;
-        }
-        Ok(Some((packed, frame, sessions)))
+        add_writers(&mut found.writers, reply)?;
+        Ok(Some(found))
     }
 
     /// Uses a plain command, as for the head.
@@ -136,12 +185,6 @@ impl RedisStore {
             _ => Ok(None),
         }
     }
-}
-
-/// Whether the script lists the writers.
-enum Writers<'a> {
-    Listed(&'a mut BTreeMap<WriterId, WriterRecord>),
-    Left,
 }
 
 /// The field `f` of a memory that was copied.
@@ -172,13 +215,12 @@ fn add_writers(
     Ok(())
 }
 
-/// The frame with its writers: session writers in the order of their first writes, after the others.
-fn with_writers(
-    mut frame: Frame,
-    sessions: &[WriterId],
-    mut writers: BTreeMap<WriterId, WriterRecord>,
-) -> Frame {
-    let sessions: Vec<_> = sessions.iter().filter_map(|id| writers.remove(id)).collect();
-    frame.writers = writers.into_values().chain(sessions).collect();
-    frame
+impl Found {
+    /// The frame with its writers: session writers in the order of their first writes, after the others.
+    fn into_frame(mut self) -> Frame {
+        let sessions: Vec<_> =
+            self.sessions.iter().filter_map(|id| self.writers.remove(id)).collect();
+        self.frame.writers = self.writers.into_values().chain(sessions).collect();
+        self.frame
+    }
 }

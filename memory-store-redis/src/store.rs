@@ -6,10 +6,10 @@ use memory_core::health::{ServerHealth, ServerWarning};
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite, Counters,
-    Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, ForkOrigin, Frame, Head, KnownBatch,
-    Outline, Page, PageLimit, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace,
-    ReplaceAll, Restore, Scrubbed, Splice, StoreError, StoreOperation, StoreWatch, UnusedPage,
-    UnusedQuery,
+    Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, ForkOrigin, Frame, FrameWriters,
+    Head, KnownBatch, Outline, Page, PageLimit, Read, RemainingCopy, RemoveUnused, RemovedUnused,
+    Replace, ReplaceAll, Restore, Scrubbed, Splice, StoreError, StoreOperation, StoreWatch,
+    UnusedPage, UnusedQuery,
 };
 use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_redis_link::{Acknowledge, LinkErrorKind, RedisConfig, RedisLink};
@@ -191,8 +191,8 @@ impl MemoryStore for RedisStore {
         &[AppendOnlyFile, Snapshot, Replicas, Backups]
     }
 
-    async fn frame(&self, key: &MemoryKey) -> Result<Frame, StoreError> {
-        self.whole_frame(key).await
+    async fn frame(&self, key: &MemoryKey, writers: FrameWriters) -> Result<Frame, StoreError> {
+        self.whole_frame(key, writers).await
     }
 
     async fn write_copy(

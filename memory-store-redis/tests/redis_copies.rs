@@ -4,7 +4,7 @@ mod support;
 
 use memory_core::MemoryStore;
 use memory_core::store::{
-    Access, CopyProgress, CopyStep, CopyWrite, Read, StoreErrorKind, WriterId,
+    Access, CopyProgress, CopyStep, CopyWrite, FrameWriters, Read, StoreErrorKind, WriterId,
 };
 use memory_redis_testkit::any_server;
 use support::{append, checked_outline, fill, key, store, texts, write};
@@ -26,7 +26,7 @@ async fn long_memory_is_copied_with_all_writers() {
     for writer in &sessions {
         append(&store, &k, writer.write(3), &["x"]).await.unwrap();
     }
-    let frame = store.frame(&k).await.unwrap();
+    let frame = store.frame(&k, FrameWriters::Included).await.unwrap();
     let writers: Vec<_> = frame.writers.iter().map(|record| record.writer).collect();
     assert_eq!(writers[0], WriterId::new(9));
     assert_eq!(writers[1..], sessions, "in the order of their first writes");
@@ -54,11 +54,42 @@ async fn long_memory_is_copied_with_all_writers() {
     assert!(!redis::from_redis_value::<bool>(left).unwrap());
 
     assert_eq!(texts(&store, &k).await, texts(&store, &to).await);
-    let copied = store.frame(&to).await.unwrap();
+    let copied = store.frame(&to, FrameWriters::Included).await.unwrap();
     assert_eq!(copied.writers, frame.writers);
     checked_outline(&store, &to).await;
     let again = append(&store, &to, sessions[4].write(3), &["x"]).await.unwrap();
     assert!(again.outcome.is_duplicate());
     append(&store, &to, write(9, 100), &["new"]).await.unwrap();
     checked_outline(&store, &to).await;
+}
+
+/// Each write has one message, so the numbers of a snapshot add up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writers_of_a_busy_memory_match_its_frame() {
+    let server = any_server().await;
+    let store = store(server.url()).await;
+    let k = key("busy");
+    fill(&store, &k, LONG).await;
+    let filled = store.head(&k).await.unwrap().last.number();
+    let session = WriterId::session(1_700_000_000_000, 1);
+    let writers = [WriterId::new(77), WriterId::new(78), session];
+    let tasks = writers.map(|writer| {
+        let (store, k) = (store.clone(), k.clone());
+        tokio::spawn(async move {
+            for number in 1.. {
+                append(&store, &k, writer.write(number), &["x"]).await.unwrap();
+            }
+        })
+    });
+    for _ in 0..5 {
+        let before = store.head(&k).await.unwrap().last;
+        let frame = store.frame(&k, FrameWriters::Included).await.unwrap();
+        let busy = frame.writers.iter().filter(|one| writers.contains(&one.writer));
+        let written: u64 = busy.map(|one| one.number).sum();
+        assert_eq!(written, frame.last.number() - filled);
+        assert!(frame.last >= before);
+    }
+    for task in tasks {
+        task.abort();
+    }
 }

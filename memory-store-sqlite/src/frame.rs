@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use memory_core::store::{
-    Access, CopyProgress, CopyWrite, Erasure, ForkOrigin, Frame, StoreError, StoreErrorKind,
-    StoreOperation, WriterId, WriterRecord,
+    Access, CopyProgress, CopyWrite, Erasure, ForkOrigin, Frame, FrameWriters, StoreError,
+    StoreErrorKind, StoreOperation, WriterId, WriterRecord,
 };
 use memory_core::{MemoryKey, Sequence};
 use rusqlite::OptionalExtension;
@@ -17,9 +17,14 @@ use crate::reads::{erasures, live, receipts};
 use crate::store::SqliteStore;
 
 impl SqliteStore {
-    pub(crate) async fn whole_frame(&self, key: &MemoryKey) -> Result<Frame, StoreError> {
+    pub(crate) async fn whole_frame(
+        &self,
+        key: &MemoryKey,
+        writers: FrameWriters,
+    ) -> Result<Frame, StoreError> {
         let name = key.clone();
-        let done = self.readers().run(StoreOperation::Read, move |db| frame(db, &name)).await;
+        let read = move |db: &FileSnapshot<'_>| frame(db, &name, writers);
+        let done = self.readers().run(StoreOperation::Read, read).await;
         done.map_err(|error| error.at(key))
     }
 
@@ -50,12 +55,28 @@ impl SqliteStore {
     }
 }
 
-fn frame(db: &FileSnapshot<'_>, key: &MemoryKey) -> Result<Option<Frame>, JobError> {
+fn frame(
+    db: &FileSnapshot<'_>,
+    key: &MemoryKey,
+    writers: FrameWriters,
+) -> Result<Option<Frame>, JobError> {
     let Some(row) = live(db, key)? else { return Ok(Some(Frame::new(HeadRow::default().head))) };
-    // The number of writers is unknown.
-    if db.brief {
-        return Ok(None);
-    }
+    let records = match writers {
+        FrameWriters::LeftOut => Vec::new(),
+        // Their number is unknown.
+        FrameWriters::Included if db.brief => return Ok(None),
+        FrameWriters::Included => all_writers(db, &row)?,
+    };
+    let mut frame = Frame::new(row.head);
+    frame.writers = records;
+    frame.forgotten_millis = row.forgotten;
+    frame.receipts = receipts(db, key)?.unwrap_or_default();
+    frame.erasures = erasures(db, key)?.unwrap_or_default();
+    frame.origin = origin_of(db, row.id)?;
+    Ok(Some(frame))
+}
+
+fn all_writers(db: &FileSnapshot<'_>, row: &HeadRow) -> Result<Vec<WriterRecord>, JobError> {
     let mut writers = BTreeMap::new();
     let mut select = db
         .connection
@@ -72,13 +93,7 @@ fn frame(db: &FileSnapshot<'_>, key: &MemoryKey) -> Result<Option<Frame>, JobErr
     for LastWrite { writer, number, first } in row.writers.iter().copied() {
         writers.insert(writer, WriterRecord { writer, number, first });
     }
-    let mut frame = Frame::new(row.head);
-    frame.writers = writers.into_values().collect();
-    frame.forgotten_millis = row.forgotten;
-    frame.receipts = receipts(db, key)?.unwrap_or_default();
-    frame.erasures = erasures(db, key)?.unwrap_or_default();
-    frame.origin = origin_of(db, row.id)?;
-    Ok(Some(frame))
+    Ok(writers.into_values().collect())
 }
 
 fn origin(db: &FileSnapshot<'_>, key: &MemoryKey) -> Result<Option<Option<ForkOrigin>>, JobError> {

@@ -9,9 +9,10 @@ use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite, Counters,
     Cursor, Durability, Erase, Erased, Erasure, ExpiredMemories, FlushReceipt, ForkOrigin, Frame,
-    Head, KnownBatch, NewMessage, Outline, Page, PageLimit, Read, RemainingCopy, RemoveUnused,
-    RemovedUnused, Replace, ReplaceAll, Restore, Scrubbed, SearchQuery, SearchResults, Splice,
-    StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedMemory, UnusedPage, UnusedQuery,
+    FrameWriters, Head, KnownBatch, NewMessage, Outline, Page, PageLimit, Read, RemainingCopy,
+    RemoveUnused, RemovedUnused, Replace, ReplaceAll, Restore, Scrubbed, SearchQuery,
+    SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedMemory,
+    UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_sqlite_file::{PausedRuntime, WorkerThreads, answer, sqlite_domain};
@@ -387,8 +388,8 @@ impl MemoryStore for SqliteStore {
         &[WriteAheadLog, FreeSpace, SearchIndex, Backups]
     }
 
-    async fn frame(&self, key: &MemoryKey) -> Result<Frame, StoreError> {
-        self.whole_frame(key).await
+    async fn frame(&self, key: &MemoryKey, writers: FrameWriters) -> Result<Frame, StoreError> {
+        self.whole_frame(key, writers).await
     }
 
     async fn write_copy(

@@ -12,7 +12,7 @@ use crate::MemoryKey;
 use crate::Sequence;
 use crate::store::{
     Access, Append, AppendOutcome, Applied, COPY_LIFETIME, Clear, CopyProgress, CopyStep,
-    CopyWrite, Erase, ForkOrigin, Frame, Read, Removed, StoreErrorKind,
+    CopyWrite, Erase, ForkOrigin, Frame, FrameWriters, Read, Removed, StoreErrorKind,
 };
 
 pub(super) const CASES: &[Case] = cases_of![
@@ -60,7 +60,7 @@ const ONE: NonZeroUsize = NonZeroUsize::MIN;
 
 impl Subject {
     async fn frame(&self, key: &MemoryKey) -> Frame {
-        self.store.frame(key).await.unwrap()
+        self.store.frame(key, FrameWriters::Included).await.unwrap()
     }
 
     async fn step(&self, to: &MemoryKey, copy: u128, step: CopyStep) -> CopyProgress {
@@ -138,6 +138,10 @@ async fn copied_memory_equals_its_source(subject: Subject) {
     assert_eq!((frame.last.number(), frame.receipts.len(), frame.erasures.len()), (9, 4, 1));
     assert_eq!((frame.writers.len(), frame.writers[0].number), (4, 1));
     assert!(frame.expires_at.is_some());
+    let mut without = subject.store.frame(&k, FrameWriters::LeftOut).await.unwrap();
+    assert_eq!(without.writers, []);
+    (without.writers, without.forgotten_millis) = (frame.writers.clone(), frame.forgotten_millis);
+    assert_eq!(without, frame);
     subject.copy(&k, &to).await;
     subject.assert_equal(&k, &to).await;
     let keys = subject.store.keys(None, MANY).await.unwrap();
@@ -202,7 +206,7 @@ async fn unfinished_copy_is_neither_read_nor_written(subject: Subject) {
         assert_eq!(store.receipts(&to).await.unwrap_err().kind(), kind);
         assert_eq!(store.removals(&to, None, MANY).await.unwrap_err().kind(), kind);
         assert_eq!(store.erasures(&to).await.unwrap_err().kind(), kind);
-        assert_eq!(store.frame(&to).await.unwrap_err().kind(), kind);
+        assert_eq!(store.frame(&to, FrameWriters::LeftOut).await.unwrap_err().kind(), kind);
         assert_eq!(store.origin(&to).await.unwrap_err().kind(), kind);
         let append = batch(writer(8).write(1), &["early"]);
         let refused = store.append(&to, Access::OPEN, &append).await.unwrap_err();

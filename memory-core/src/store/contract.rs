@@ -7,10 +7,10 @@ use async_trait::async_trait;
 
 use super::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite, Counters,
-    Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, ForkOrigin, Frame, Head, KnownBatch,
-    Outline, Page, PageLimit, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace,
-    ReplaceAll, Restore, RestoreRefusal, Scrubbed, SearchQuery, SearchResults, Splice, StoreError,
-    StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+    Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, ForkOrigin, Frame, FrameWriters,
+    Head, KnownBatch, Outline, Page, PageLimit, Read, RemainingCopy, RemoveUnused, RemovedUnused,
+    Replace, ReplaceAll, Restore, RestoreRefusal, Scrubbed, SearchQuery, SearchResults, Splice,
+    StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
 #[cfg(doc)]
 use super::{
@@ -285,7 +285,8 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
     ///
     /// # Cancel safety
     /// Reads have no effect.
-    async fn frame(&self, key: &MemoryKey) -> Result<Frame, StoreError> {
+    async fn frame(&self, key: &MemoryKey, writers: FrameWriters) -> Result<Frame, StoreError> {
+        let _ = writers;
         let kind = StoreErrorKind::Invalid("this store does not implement copies".into());
         Err(StoreError::new(StoreOperation::Read, kind).not_applied().at(key))
     }

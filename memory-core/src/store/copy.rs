@@ -150,6 +150,15 @@ impl Frame {
     }
 }
 
+/// Whether a [`Frame`] is read with the records of writers. A memory may have any number of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrameWriters {
+    /// With all.
+    Included,
+    /// Without, such as for a fork; [`Frame::forgotten_millis`] is then any number.
+    LeftOut,
+}
+
 /// The newest write of a writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WriterRecord {

@@ -11,10 +11,11 @@ use jiff::Timestamp;
 
 use super::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite, Cursor,
-    Durability, Erase, Erased, Erasure, ForkOrigin, Frame, Head, KnownBatch, LocalWatchers,
-    MemoryState, MemoryStore, Outline, Page, PageLimit, Read, RemainingCopy, RemoveUnused,
-    RemovedUnused, Replace, ReplaceAll, Restore, Scrubbed, SearchQuery, SearchResults, Splice,
-    StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+    Durability, Erase, Erased, Erasure, ForkOrigin, Frame, FrameWriters, Head, KnownBatch,
+    LocalWatchers, MemoryState, MemoryStore, Outline, Page, PageLimit, Read, RemainingCopy,
+    RemoveUnused, RemovedUnused, Replace, ReplaceAll, Restore, Scrubbed, SearchQuery,
+    SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage,
+    UnusedQuery,
 };
 use crate::clock::Clock;
 use crate::counters::Counters;
@@ -230,8 +231,8 @@ impl MemoryStore for InMemoryStore {
         &[]
     }
 
-    async fn frame(&self, key: &MemoryKey) -> Result<Frame, StoreError> {
-        self.read_memory(key, MemoryState::frame)
+    async fn frame(&self, key: &MemoryKey, writers: FrameWriters) -> Result<Frame, StoreError> {
+        self.read_memory(key, |memory, now| memory.frame(now, writers))
     }
 
     async fn write_copy(

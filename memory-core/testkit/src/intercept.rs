@@ -8,10 +8,10 @@ use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite, Counters,
-    Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, ForkOrigin, Frame, Head, KnownBatch,
-    Outline, Page, PageLimit, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace,
-    ReplaceAll, Restore, Scrubbed, SearchQuery, SearchResults, Splice, StoreError, StoreWatch,
-    UnusedPage, UnusedQuery,
+    Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, ForkOrigin, Frame, FrameWriters,
+    Head, KnownBatch, Outline, Page, PageLimit, Read, RemainingCopy, RemoveUnused, RemovedUnused,
+    Replace, ReplaceAll, Restore, Scrubbed, SearchQuery, SearchResults, Splice, StoreError,
+    StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
@@ -213,8 +213,8 @@ impl<H: Hook> MemoryStore for Intercept<H> {
         self.store.remaining_copies()
     }
 
-    async fn frame(&self, key: &MemoryKey) -> Result<Frame, StoreError> {
-        self.hook.around(Method::Frame, self.store.frame(key)).await
+    async fn frame(&self, key: &MemoryKey, writers: FrameWriters) -> Result<Frame, StoreError> {
+        self.hook.around(Method::Frame, self.store.frame(key, writers)).await
     }
 
     async fn write_copy(

@@ -3,7 +3,8 @@
 use std::num::NonZeroUsize;
 
 use memory_core::store::{
-    ArchivedRemoval, Counters, Cursor, ForkOrigin, Frame, PageLimit, Read, Removed, SequenceSet,
+    ArchivedRemoval, Counters, Cursor, ForkOrigin, Frame, FrameWriters, PageLimit, Read, Removed,
+    SequenceSet,
 };
 use memory_core::{Sequence, StoredMessage};
 use sha2::{Digest, Sha256};
@@ -91,8 +92,8 @@ struct Open {
 }
 
 impl<'a> StoreReader<'a> {
-    pub(crate) async fn new(inner: &'a Inner) -> Result<Self, MemoryError> {
-        let frame = inner.store().frame(&inner.key).await?;
+    pub(crate) async fn new(inner: &'a Inner, writers: FrameWriters) -> Result<Self, MemoryError> {
+        let frame = inner.store().frame(&inner.key, writers).await?;
         let stage = Stage::Messages(Cursor::from(frame.generation));
         let (counted, removals) = (Counters::default(), removals(inner).await?);
         Ok(Self { inner, frame, extent: Extent::All, stage, removals, read: 0, counted })
@@ -313,7 +314,7 @@ mod tests {
                 memory.clear().await.unwrap();
             }
         }
-        let mut reader = StoreReader::new(&memory.inner).await.unwrap();
+        let mut reader = StoreReader::new(&memory.inner, FrameWriters::LeftOut).await.unwrap();
         let (mut present, mut archived) = (Vec::new(), Vec::new());
         while let Some(chunk) = reader.next().await.unwrap() {
             match chunk {

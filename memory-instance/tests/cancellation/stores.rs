@@ -5,9 +5,9 @@ use std::num::NonZeroUsize;
 use jiff::Timestamp;
 use memory_core::lease::LeaseProof;
 use memory_core::store::{
-    Access, Append, Clear, CopyStep, CopyWrite, Cursor, Erase, ExpiredMemories, FlushReceipt, Head,
-    KnownBatch, Read, RemoveUnused, Replace, ReplaceAll, Restore, Retention, SearchQuery, Splice,
-    StoreErrorKind, UnusedMemory, UnusedQuery, WriteId, WriterId,
+    Access, Append, Clear, CopyStep, CopyWrite, Cursor, Erase, ExpiredMemories, FlushReceipt,
+    FrameWriters, Head, KnownBatch, Read, RemoveUnused, Replace, ReplaceAll, Restore, Retention,
+    SearchQuery, Splice, StoreErrorKind, UnusedMemory, UnusedQuery, WriteId, WriterId,
 };
 use memory_core::{MemoryKey, Message, Sequence};
 use memory_lock::LockOptions;
@@ -161,7 +161,7 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
                 MemoryKey::new("copies", "m", &Uuid::from_u128(fastrand::u128(..)).to_string());
             let (to, copy) = (to.unwrap(), Uuid::from_u128(fastrand::u128(..)));
             let page = store.read(key, Read::default()).await.unwrap();
-            let frame = Box::new(store.frame(key).await.unwrap());
+            let frame = Box::new(store.frame(key, FrameWriters::Included).await.unwrap());
             let steps = [
                 CopyStep::Begin,
                 CopyStep::Messages(page.messages),
@@ -239,7 +239,8 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
                     done.map(|head| assert_eq!(head, before.head, "{what}")).is_some()
                 }
                 "MemoryStore::frame" => {
-                    let done = cut.off(store.frame(key)).await.map(Result::unwrap);
+                    let done =
+                        cut.off(store.frame(key, FrameWriters::Included)).await.map(Result::unwrap);
                     done.map(|frame| assert_eq!(frame.last, before.head.last, "{what}")).is_some()
                 }
                 "MemoryStore::origin" => {

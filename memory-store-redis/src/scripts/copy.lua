@@ -5,7 +5,8 @@
 --   archived: the number of the removal, how many messages it has, the removal with its last messages (else empty), the id
 --     of its receipt or empty, the bytes of its messages, then of each message its place, where it is kept (m, or o for the
 --     one whose place the summary took, or r for one that was replaced) and itself
---   finish: the number of removals, the numbers of the head as `FINISHED` lists them, the texts as well, the number of
+--   writers: how many of these fields came before, then fields of writers with their values
+--   finish: the number of removals, the number of fields of writers, the numbers of the head as `FINISHED` lists them, the texts as well, the number of
 --     classes, of each its name, messages and tokens, then the other fields of the memory with their values
 --   discard: the generation at which the copy must be, or empty for any
 -- Returns {'A', 1 if the copy is complete, the last place, the last complete removal}, {'X'} if there is a memory, {'C'} if
@@ -13,15 +14,15 @@
 --
 -- An unfinished copy is a hash whose head has a form that no other script reads. Its fields are those of a memory, and
 --   c   its state: id, generation, fence, flush fence, when it ends, the last place, the last complete removal, the one
---       that is not complete or 0, the last place of that, how many messages of it came, the next index of a removal, and
---       the bytes of all complete ones
+--       that is not complete or 0, the last place of that, how many messages of it came, the next index of a removal, the
+--       bytes of all complete ones, and how many fields of writers came
 --   f   of a memory that was copied: the id of the copy, and the memory that it was forked from, or nothing
 local FINISHED = {
   'version', 'last', 'messages', 'tokens', 'summaries', 'appended', 'summarized', 'evicted', 'cleared', 'withdrawn',
   'receipts',
 }
 local STATE = {
-  'last', 'removal', 'open', 'reached', 'came', 'following', 'bytes',
+  'last', 'removal', 'open', 'reached', 'came', 'following', 'bytes', 'writers',
 }
 local owner, token, copy, lifetime, step = ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8]
 local stored = redis.call('HMGET', key, 'h', 'c', 'v', 'f')
@@ -80,7 +81,7 @@ if leftover or state.id ~= copy then
   end
   state = {
     id = copy, generation = state.generation, fence = fence, flush_fence = state.flush_fence, last = 0, removal = 0,
-    open = 0, reached = 0, came = 0, following = 1, bytes = 0,
+    open = 0, reached = 0, came = 0, following = 1, bytes = 0, writers = 0,
   }
 end
 state.generation, state.fence = next_generation(state.generation), fence
@@ -127,9 +128,18 @@ elseif step == 'archived' and tonumber(ARGV[9]) > state.removal then
   else
     state.open, state.reached, state.came = number, reached, came
   end
+elseif step == 'writers' then
+  local before, came = tonumber(ARGV[9]), (#ARGV - 9) / 2
+  if before > state.writers then
+    return {'B'}
+  end
+  for at = 10, #ARGV, 2 do
+    add(ARGV[at], ARGV[at + 1])
+  end
+  state.writers = math.max(state.writers, before + came)
 elseif step == 'finish' then
   local head = new_head(fence, state.flush_fence, state.generation)
-  local at = 10
+  local at = 11
   for _, name in ipairs(FINISHED) do
     head[name], at = tonumber(ARGV[at]), at + 1
   end
@@ -140,7 +150,7 @@ elseif step == 'finish' then
     head.classes[ARGV[at]], at = {tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])}, at + 3
   end
   local places = numbers_of(redis.call('HGET', key, 'i') or '')
-  if state.open ~= 0 or state.following - 1 ~= tonumber(ARGV[9])
+  if state.open ~= 0 or state.following - 1 ~= tonumber(ARGV[9]) or state.writers ~= tonumber(ARGV[10])
     or places_in(places, head.last, true) ~= head.messages then
     return {'B'}
   end

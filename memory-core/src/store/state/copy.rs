@@ -10,7 +10,7 @@ use super::{LastWrite, MemoryState, micros, raise_fence};
 use crate::receipt::{KEPT_RECEIPTS, SequenceSet};
 use crate::store::{
     Access, ArchivedRemoval, COPY_LIFETIME, CopiedRemovals, CopyProgress, CopyStep, CopyWrite,
-    ForkOrigin, Frame, Generation, Removed, StoreErrorKind, WriterRecord,
+    ForkOrigin, Frame, FrameWriters, Generation, Removed, StoreErrorKind, WriterRecord,
 };
 use crate::stored::{Sequence, StoredMessage};
 use crate::write::WriterId;
@@ -38,7 +38,7 @@ pub(super) struct Copied {
 impl MemoryState {
     /// [`MemoryStore::frame`](crate::MemoryStore::frame) at this time.
     #[must_use]
-    pub fn frame(&self, now: Timestamp) -> Frame {
+    pub fn frame(&self, now: Timestamp, writers: FrameWriters) -> Frame {
         if !self.is_alive(now) {
             return Frame::new(super::Head::default());
         }
@@ -46,12 +46,14 @@ impl MemoryState {
             let LastWrite { number, first } = *self.writers.get(writer)?;
             Some(WriterRecord { writer: *writer, number, first })
         };
-        let mut named: Vec<_> =
-            self.writers.keys().filter(|writer| writer.born_at().is_none()).collect();
-        named.sort_unstable();
-        let sessions = self.sessions.iter().map(|(_, writer)| writer);
         let mut frame = Frame::new(self.head.clone());
-        frame.writers = named.into_iter().chain(sessions).filter_map(record).collect();
+        if writers == FrameWriters::Included {
+            let mut named: Vec<_> =
+                self.writers.keys().filter(|writer| writer.born_at().is_none()).collect();
+            named.sort_unstable();
+            let sessions = self.sessions.iter().map(|(_, writer)| writer);
+            frame.writers = named.into_iter().chain(sessions).filter_map(record).collect();
+        }
         frame.forgotten_millis = self.forgotten;
         frame.receipts = self.receipts.iter().cloned().collect();
         frame.erasures = self.erasures.iter().cloned().collect();

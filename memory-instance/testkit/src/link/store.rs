@@ -8,10 +8,10 @@ use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, Applied, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite,
-    Counters, Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, ForkOrigin, Frame, Head,
-    KnownBatch, Outline, Page, PageLimit, Read, RemainingCopy, RemoveUnused, RemovedUnused,
-    Replace, ReplaceAll, Restore, Scrubbed, SearchQuery, SearchResults, Splice, StoreError,
-    StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+    Counters, Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, ForkOrigin, Frame,
+    FrameWriters, Head, KnownBatch, Outline, Page, PageLimit, Read, RemainingCopy, RemoveUnused,
+    RemovedUnused, Replace, ReplaceAll, Restore, Scrubbed, SearchQuery, SearchResults, Splice,
+    StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
@@ -194,9 +194,9 @@ impl MemoryStore for Link {
         &[]
     }
 
-    async fn frame(&self, key: &MemoryKey) -> Result<Frame, StoreError> {
+    async fn frame(&self, key: &MemoryKey, writers: FrameWriters) -> Result<Frame, StoreError> {
         let key = key.clone();
-        self.ask(("frame", StoreOperation::Read), move |server| server.frame(&key)).await
+        self.ask(("frame", StoreOperation::Read), move |server| server.frame(&key, writers)).await
     }
 
     async fn write_copy(

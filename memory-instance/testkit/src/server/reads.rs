@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 
 use memory_core::store::{
-    CaughtUp, Cursor, Erasure, FlushReceipt, ForkOrigin, Frame, Head, KnownBatch, Outline, Page,
-    Read, StoreError, StoreWatch, UnusedPage, UnusedQuery,
+    CaughtUp, Cursor, Erasure, FlushReceipt, ForkOrigin, Frame, FrameWriters, Head, KnownBatch,
+    Outline, Page, Read, StoreError, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
@@ -28,8 +28,12 @@ impl Server {
         Ok(head)
     }
 
-    pub(crate) fn frame(&self, key: &MemoryKey) -> Result<Frame, StoreError> {
-        now(self.store.frame(&self.place(key)))
+    pub(crate) fn frame(
+        &self,
+        key: &MemoryKey,
+        writers: FrameWriters,
+    ) -> Result<Frame, StoreError> {
+        now(self.store.frame(&self.place(key), writers))
     }
 
     pub(crate) fn origin(&self, key: &MemoryKey) -> Result<Option<ForkOrigin>, StoreError> {
