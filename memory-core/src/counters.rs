@@ -190,6 +190,13 @@ impl Counters {
                 + self.withdrawn as u128
     }
 
+    /// Whether both count the same present messages.
+    #[must_use]
+    pub fn has_same_present(&self, other: &Self) -> bool {
+        let present = |it: &Self| (it.present, it.summaries);
+        present(self) == present(other) && self.classes == other.classes
+    }
+
     fn enter(&mut self, class: Class, tokens: u32) {
         self.present.add(tokens);
         self.classes.entry(class).or_default().add(tokens);

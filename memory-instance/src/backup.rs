@@ -84,7 +84,8 @@ impl MemoryInstance {
     ///
     /// # Errors
     /// [`MemoryError::Contended`] if the memory was flushed or otherwise changed meanwhile: discard the output
-    /// and begin again. [`BackupError::NoMemory`], [`BackupError::Unreadable`], [`BackupError::Write`].
+    /// and begin again. [`BackupError::NoMemory`], [`BackupError::Unreadable`], [`BackupError::Drifted`],
+    /// [`BackupError::Write`].
     ///
     /// # Cancel safety
     /// Dropping the future leaves a part of the output, which is refused as cut off.
@@ -98,6 +99,9 @@ impl MemoryInstance {
         let (key, frame) = (self.key().clone(), reader.frame().clone());
         if !frame.is_written() {
             return Err(BackupError::NoMemory(key));
+        }
+        if !frame.counters.is_conserved() {
+            return Err(BackupError::Drifted(key));
         }
         let mut encoder = Encoder::new(to);
         let created_at = self.inner.backend.now();
@@ -159,6 +163,9 @@ impl MemoryInstance {
             let frame = reader.frame().clone();
             if !frame.is_written() {
                 return Err(BackupError::NoMemory(self.key().clone()));
+            }
+            if !frame.counters.is_conserved() {
+                return Err(BackupError::Drifted(self.key().clone()));
             }
             match other.inner.receive(reader.id_of_copy(None), reader).await {
                 Ok(done) => return Ok(other.receipt(done, &frame)),

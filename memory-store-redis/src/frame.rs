@@ -140,17 +140,20 @@ impl RedisStore {
         frame.origin = decoded_origin(&origin);
         let forgotten = marks.rsplit(' ').next().and_then(|millis| millis.parse().ok());
         frame.forgotten_millis = forgotten.unwrap_or_default();
-        for _ in 0..reply.number::<usize>()? {
-            match serde_json::from_str(&reply.text()?) {
-                Ok(receipt) => frame.receipts.push(receipt),
-                Err(error) => tracing::warn!(%key, %error, "a receipt cannot be read"),
-            }
+        // A copy without them would differ from its source.
+        let unreadable = |what: &str, number: usize| {
+            LinkError::corrupt(format!(
+                "{what} cannot be read (number {number}, counted from the newest); clear the memory"
+            ))
+        };
+        for number in 1..=reply.number::<usize>()? {
+            let receipt = serde_json::from_str(&reply.text()?);
+            frame.receipts.push(receipt.map_err(|_| unreadable("a receipt", number))?);
         }
-        for _ in 0..reply.number::<usize>()? {
-            match record(&reply.text()?) {
-                Some(erasure) => frame.erasures.push(erasure),
-                None => tracing::warn!(%key, "the record of an erasure cannot be read"),
-            }
+        for number in 1..=reply.number::<usize>()? {
+            let erasure = record(&reply.text()?);
+            let unreadable = || unreadable("the record of an erasure", number);
+            frame.erasures.push(erasure.ok_or_else(unreadable)?);
         }
         let mut found = Found { frame, sessions: Vec::new(), writers: BTreeMap::new() };
         for _ in 0..reply.number::<usize>()? {

@@ -4,10 +4,10 @@ mod support;
 
 use memory_core::MemoryStore;
 use memory_core::store::{
-    Access, CopyProgress, CopyStep, CopyWrite, FrameWriters, Read, StoreErrorKind, WriterId,
+    Access, CopyProgress, CopyStep, CopyWrite, FrameWriters, Read, Splice, StoreErrorKind, WriterId,
 };
 use memory_redis_testkit::any_server;
-use support::{append, checked_outline, fill, key, store, texts, write};
+use support::{append, checked_outline, fill, key, places, receipt, store, texts, write};
 use uuid::Uuid;
 
 /// More fields than one script lists.
@@ -61,6 +61,29 @@ async fn long_memory_is_copied_with_all_writers() {
     assert!(again.outcome.is_duplicate());
     append(&store, &to, write(9, 100), &["new"]).await.unwrap();
     checked_outline(&store, &to).await;
+}
+
+#[tokio::test]
+async fn frame_names_a_receipt_that_cannot_be_read() {
+    let server = any_server().await;
+    let store = store(server.url()).await;
+    let k = key("k");
+    append(&store, &k, write(1, 1), &["one", "two", "three"]).await.unwrap();
+    for number in 1..=2_u64 {
+        let generation = store.head(&k).await.unwrap().generation;
+        let receipt = Some(receipt(number.into()));
+        let evicted = places([number]);
+        let splice = Splice { evicted, receipt, ..Splice::new(generation) };
+        store.splice(&k, Access::OPEN, &splice).await.unwrap();
+    }
+    let frame = store.frame(&k, FrameWriters::LeftOut).await.unwrap();
+    assert_eq!(frame.receipts.len(), 2);
+    let memory = store.link().keys().memory(k.as_str());
+    let damage = redis::cmd("HSET").arg(&memory).arg("r0").arg("{").to_owned();
+    store.link().send(&damage).await.unwrap();
+    let refused = store.frame(&k, FrameWriters::LeftOut).await.unwrap_err();
+    assert!(matches!(refused.kind(), StoreErrorKind::Corrupt(_)), "{refused}");
+    assert!(refused.to_string().contains("a receipt cannot be read (number 2,"), "{refused}");
 }
 
 /// Each write has one message, so the numbers of a snapshot add up.

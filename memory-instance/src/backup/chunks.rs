@@ -70,7 +70,6 @@ pub(crate) struct StoreReader<'a> {
     stage: Stage,
     /// The numbers and last places of the archived removals, newest first.
     removals: Vec<(u64, Sequence)>,
-    read: u64,
     counted: Counters,
 }
 
@@ -96,7 +95,7 @@ impl<'a> StoreReader<'a> {
         let frame = inner.store().frame(&inner.key, writers).await?;
         let stage = Stage::Messages(Cursor::from(frame.generation));
         let (counted, removals) = (Counters::default(), removals(inner).await?);
-        Ok(Self { inner, frame, extent: Extent::All, stage, removals, read: 0, counted })
+        Ok(Self { inner, frame, extent: Extent::All, stage, removals, counted })
     }
 
     /// The id of the copy, or of the fork with this id of its caller and this end: the same for each attempt that copies
@@ -147,7 +146,6 @@ impl<'a> StoreReader<'a> {
         let mut messages = page.messages;
         let is_end = !page.more || page.cursor.sequence >= last;
         messages.truncate(messages.partition_point(|stored| stored.meta.sequence <= last));
-        self.read = self.read.saturating_add(messages.len() as u64);
         self.stage = if is_end {
             Stage::Archive { numbers: self.numbers(), open: None }
         } else {
@@ -221,12 +219,14 @@ impl<'a> StoreReader<'a> {
     /// Whether the memory is still in the state of the frame.
     async fn check(&self) -> Result<(), Stopped> {
         let head = self.inner.head().await.map_err(MemoryError::from)?;
-        let is_whole =
-            self.extent != Extent::All || self.read == self.frame.counters.present.messages;
-        if head.generation == self.frame.generation && is_whole {
-            return Ok(());
+        let (found, frame) = (&self.counted, &self.frame.counters);
+        if head.generation != self.frame.generation || head.last < self.frame.last {
+            return Err(Stopped::Changed);
         }
-        Err(Stopped::Changed)
+        if self.extent == Extent::All && !found.has_same_present(frame) {
+            return Err(BackupError::Drifted(self.inner.key.clone()).into());
+        }
+        Ok(())
     }
 }
 

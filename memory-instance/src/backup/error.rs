@@ -27,6 +27,11 @@ pub enum BackupError {
         /// The place.
         place: u64,
     },
+    /// The counters of the memory do not match its messages, so that a restored copy would be refused.
+    #[error(
+        "back up {0}: its counters do not account for every message; export the messages instead, or clear the memory"
+    )]
+    Drifted(MemoryKey),
     /// The destination of the backup failed.
     #[error("write the backup: {0}; check the disk and begin again")]
     Write(#[source] io::Error),

@@ -328,3 +328,24 @@ async fn other_inputs_are_refused() {
     let long = "x".repeat(1 << 20);
     assert!(matches!(open(&long).await, BackupError::NotABackup(_)));
 }
+
+#[tokio::test]
+async fn memory_with_wrong_counters_is_not_backed_up() {
+    for wrong in [
+        "appended = appended + 1",
+        "tokens = tokens + 1",
+        "messages = messages + 1, appended = appended + 1",
+    ] {
+        let world = On::Sqlite.world(archiving()).await;
+        let memory = rich(&world).await;
+        let file = world.folder.as_ref().unwrap().path().join("memory.db");
+        let connection = rusqlite::Connection::open(file).unwrap();
+        connection.execute(&format!("UPDATE memory SET {wrong}"), ()).unwrap();
+        let copy = world.manager.memory("m", "copy").unwrap();
+        let refused = [memory.backup(Vec::new()).await, memory.copy_to(&copy).await];
+        for refused in refused.map(Result::unwrap_err) {
+            assert!(matches!(refused, BackupError::Drifted(_)), "{wrong}: {refused}");
+            assert!(refused.to_string().contains("do not account for every message"), "{refused}");
+        }
+    }
+}
