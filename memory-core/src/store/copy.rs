@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    ArchivedRemoval, Counters, Erasure, FLUSH_HELD, FlushReceipt, Generation, Head, KEPT_RECEIPTS,
-    MessageMeta, RemovalCause, Removed, StoreErrorKind,
+    ArchivedRemoval, Counters, Erasure, FLUSH_HELD, FlushReceipt, Generation, Head, KEPT_ERASURES,
+    KEPT_RECEIPTS, MessageMeta, RemovalCause, Removed, StoreErrorKind,
 };
 use crate::key::MemoryKey;
 use crate::receipt::SequenceSet;
@@ -119,6 +119,7 @@ impl Frame {
         ];
         self.last.number() < MOST_PLACES
             && self.receipts.len() <= KEPT_RECEIPTS
+            && self.erasures.len() <= KEPT_ERASURES
             && numbers.into_iter().all(|number| number < MOST_NUMBER)
     }
 

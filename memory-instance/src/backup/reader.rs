@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 
 use jiff::Timestamp;
-use memory_core::store::{ArchivedRemoval, Frame, Removed};
+use memory_core::store::{ArchivedRemoval, Counters, Frame, Removed};
 use memory_core::{MemoryKey, Sequence};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -28,6 +28,10 @@ pub struct BackupReader<R> {
     read: End,
     chunks: VecDeque<Chunk>,
     last: Sequence,
+    /// The number of the newest removal that was read.
+    removal: u64,
+    /// The present messages that were read.
+    counted: Counters,
     open: Option<Open>,
 }
 
@@ -42,6 +46,7 @@ struct Open {
     removal: Box<ArchivedRemoval>,
     tallies: Removed,
     read: u64,
+    last: Sequence,
 }
 
 impl<R> fmt::Debug for BackupReader<R> {
@@ -88,8 +93,10 @@ impl<R: AsyncRead + Unpin + Send> BackupReader<R> {
         let id = id.finalize().iter().take(16).fold(0, |id, byte| id << 8 | u128::from(*byte));
         let Input { from, hash, at } = input;
         let read = End { parts: 1, messages: 0, removals: 0, archived: 0, sha256: String::new() };
-        let (chunks, last, id) = (VecDeque::new(), Sequence::ZERO, Uuid::from_u128(id));
-        Ok(Self { from, header, frame, id, hash, at, read, chunks, last, open: None })
+        let id = Uuid::from_u128(id);
+        let (chunks, last, removal) = (VecDeque::new(), Sequence::ZERO, 0);
+        let (counted, open) = (Counters::default(), None);
+        Ok(Self { from, header, frame, id, hash, at, read, chunks, last, removal, counted, open })
     }
 
     /// The key of the memory that was backed up.
@@ -144,6 +151,9 @@ impl<R: AsyncRead + Unpin + Send> BackupReader<R> {
                 if self.open.is_some() {
                     return Err(before.damaged("it lacks messages of its archive"));
                 }
+                if !self.counted.has_same_present(&self.frame.counters) {
+                    return Err(before.damaged("its messages are not those that its frame counts"));
+                }
                 let mut more = [0];
                 if input.from.read(&mut more).await.map_err(BackupError::Read)? > 0 {
                     return Err(at.damaged("there is more after its end"));
@@ -165,22 +175,38 @@ impl<R: AsyncRead + Unpin + Send> BackupReader<R> {
                         return Err(at.damaged("the message is out of order"));
                     }
                     self.last = stored.meta.sequence;
+                    self.counted.hold(&stored.meta);
                     messages.push(stored);
                 }
                 Line::Removal(removal) => {
+                    if self.read.removals == 0 && !messages.is_empty() {
+                        return Err(at.damaged("the removal is in a part of messages"));
+                    }
                     self.push_archived(&mut messages);
                     if self.open.is_some() {
                         return Err(at.damaged("the removal before it lacks messages"));
                     }
+                    if removal.number <= self.removal {
+                        return Err(at.damaged("the removal is out of order"));
+                    }
+                    self.removal = removal.number;
                     self.read.removals = self.read.removals.saturating_add(1);
-                    let tallies = Removed::default();
-                    self.open = Some(Open { removal, tallies, read: 0 });
+                    let (tallies, last) = (Removed::default(), Sequence::ZERO);
+                    self.open = Some(Open { removal, tallies, read: 0, last });
                 }
                 Line::Archived(message) => {
                     let stored = message.into_stored().ok_or_else(odd)?;
                     let Some(open) = &mut self.open else {
                         return Err(at.damaged("the message is of no removal"));
                     };
+                    let place = stored.meta.sequence;
+                    if place <= open.last || open.read >= open.removal.messages {
+                        return Err(at.damaged("the archived message is out of order"));
+                    }
+                    if !open.removal.places.contains(place) {
+                        return Err(at.damaged("the removal does not list the message"));
+                    }
+                    open.last = place;
                     open.tallies.count_archived(&open.removal, &stored.meta);
                     open.read = open.read.saturating_add(1);
                     messages.push(stored);

@@ -1,6 +1,7 @@
 //! Backups and copies of whole memories.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -11,6 +12,8 @@ use memory_core::store::StoreErrorKind;
 use memory_core::{ContentType, Entry, MemoryResource, Message, Priority, Sequence};
 use memory_instance::backup::{BackupError, BackupReader, CopyReceipt, RestoredTtl};
 use memory_instance::{FlushMode, ManagerBuilder, MemoryHealth, MemoryInstance};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::support::{On, World, checked, texts, with};
@@ -22,6 +25,7 @@ on_every_backend![
     damaged_backup_is_refused_with_its_place,
     restore_does_not_replace_a_memory,
     memory_is_copied_to_another_store,
+    memory_is_copied_to_another_of_its_kind,
     unfinished_memory_can_be_deleted,
     messages_appended_meanwhile_are_left_out;
     paused_clock: ended_ttl_is_not_restored_by_default,
@@ -217,7 +221,15 @@ async fn restore_does_not_replace_a_memory(on: On) {
 }
 
 async fn memory_is_copied_to_another_store(on: On) {
-    let (world, elsewhere) = (on.world(archiving()).await, On::Sqlite.world(archiving()).await);
+    copied_to(on, On::Sqlite).await;
+}
+
+async fn memory_is_copied_to_another_of_its_kind(on: On) {
+    copied_to(on, on).await;
+}
+
+async fn copied_to(on: On, to: On) {
+    let (world, elsewhere) = (on.world(archiving()).await, to.world(archiving()).await);
     let memory = rich(&world).await;
     let copy = elsewhere.memory();
     let receipt = memory.copy_to(&copy).await.unwrap();
@@ -348,4 +360,130 @@ async fn memory_with_wrong_counters_is_not_backed_up() {
             assert!(refused.to_string().contains("do not account for every message"), "{refused}");
         }
     }
+}
+
+/// The lines of a backup in parts again, with the digests of these lines: a digest does not prove who wrote it.
+fn sealed(header: &str, parts: &[Vec<Value>]) -> Vec<u8> {
+    let sha256 = |bytes: &[u8]| {
+        Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let mut file = format!("{header}\n");
+    for part in parts {
+        let lines: String = part.iter().map(|line| format!("{line}\n")).collect();
+        let mark = json!({"part": {"bytes": lines.len(), "sha256": sha256(lines.as_bytes())}});
+        file += &format!("{mark}\n{lines}");
+    }
+    let count = |kind: &str| parts.iter().flatten().filter(|line| line.get(kind).is_some()).count();
+    let (messages, removals, archived) = (count("message"), count("removal"), count("archived"));
+    let end = json!({"end": {"parts": parts.len(), "messages": messages, "removals": removals,
+        "archived": archived, "sha256": sha256(file.as_bytes())}});
+    (file + &format!("{end}\n")).into_bytes()
+}
+
+/// A number or list somewhere in a line.
+fn mutate(value: &mut Value, random: &mut fastrand::Rng) {
+    match value {
+        Value::Number(number) => {
+            let number = number.as_u64().unwrap_or_default();
+            let others =
+                [number + 1, number.saturating_sub(1), 0, u64::MAX, 1 << 36, number * 2 + 1];
+            *value = others[random.usize(..others.len())].into();
+        }
+        Value::Array(list) if !list.is_empty() => {
+            let at = random.usize(..list.len());
+            match random.u8(..4) {
+                0 => drop(list.remove(at)),
+                1 => list.push(list[at].clone()),
+                _ => mutate(&mut list[at], random),
+            }
+        }
+        Value::Object(fields) if !fields.is_empty() => {
+            let name = fields.keys().nth(random.usize(..fields.len())).unwrap().clone();
+            match random.u8(..8) {
+                0 => drop(fields.remove(&name)),
+                _ => mutate(&mut fields[&name], random),
+            }
+        }
+        other => *other = [Value::Null, json!(7), json!("seven")][random.usize(..3)].clone(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn hostile_backup_restores_no_wrong_memory() {
+    let world = On::Memory.world(archiving()).await;
+    let memory = rich(&world).await;
+    let file = backed_up(&memory).await;
+    let text = String::from_utf8(file.clone()).unwrap();
+    let mut lines = text.lines();
+    let header = lines.next().unwrap().to_owned();
+    let mut parts: Vec<Vec<Value>> = Vec::new();
+    for line in lines {
+        let line: Value = serde_json::from_str(line).unwrap();
+        match parts.last_mut() {
+            _ if line.get("part").is_some() => parts.push(Vec::new()),
+            Some(part) if line.get("end").is_none() => part.push(line),
+            _ => {}
+        }
+    }
+    assert_eq!(parts.len(), 3);
+    let mut random = fastrand::Rng::with_seed(4711);
+    let mut restored = 0;
+    for round in 0..600 {
+        let hostile = if round % 3 == 0 {
+            let mut bytes = file.clone();
+            for _ in 0..random.usize(1..4) {
+                let at = random.usize(..bytes.len());
+                bytes[at] = random.u8(..);
+            }
+            bytes
+        } else {
+            let mut parts = parts.clone();
+            let (from, to) = (random.usize(..parts.len()), random.usize(..parts.len()));
+            let at = random.usize(..parts[from].len());
+            match random.u8(..8) {
+                0 => drop(parts[from].remove(at)),
+                1 => {
+                    let other = random.usize(..parts[from].len());
+                    parts[from].swap(at, other);
+                }
+                2 => {
+                    let line = parts[from][at].clone();
+                    let at = random.usize(..=parts[to].len());
+                    parts[to].insert(at, line);
+                }
+                3 => {
+                    let mut moved = parts.remove(from);
+                    parts[from.saturating_sub(1)].append(&mut moved);
+                }
+                _ => mutate(&mut parts[from][at], &mut random),
+            }
+            sealed(&header, &parts)
+        };
+        let copy = world.manager.memory("m", &format!("copy-{round}")).unwrap();
+        if restore(&copy, hostile.as_slice()).await.is_err() {
+            assert!(copy.messages().await.is_err() || texts(&copy).await.is_empty(), "{round}");
+            continue;
+        }
+        restored += 1;
+        checked(&copy, &world.manager).await;
+        let places: Vec<_> =
+            copy.messages().await.unwrap().iter().map(|one| one.meta.sequence).collect();
+        assert!(places.is_sorted_by(|one, next| one < next), "{round}: {places:?}");
+        for removal in copy.removals(None, NonZeroUsize::MAX).await.unwrap() {
+            let found = world.manager.store().archived(
+                copy.key(),
+                removal.number,
+                Sequence::ZERO,
+                NonZeroUsize::MAX.into(),
+            );
+            let found: Vec<_> = found.await.unwrap().iter().map(|one| one.meta.sequence).collect();
+            assert_eq!(found, removal.places.iter().collect::<Vec<_>>(), "{round}");
+        }
+        backed_up(&copy).await;
+    }
+    // Some mutations are valid, such as another time.
+    assert!((10..300).contains(&restored), "{restored}");
+    let same = world.manager.memory("m", "same").unwrap();
+    restore(&same, sealed(&header, &parts).as_slice()).await.unwrap();
+    assert_equal(&memory, &same, &world).await;
 }
