@@ -126,8 +126,16 @@ fn fork_is_shown_in_health_and_independent(folder: &Folder) {
     assert!(refused.err.contains("covers messages up to"), "{refused:?}");
     let past = folder.json("fork third --key talk --at 39 --json");
     assert_eq!(past["origin"]["at"], 39);
+    let id = "4a0d2c1e-93b5-4f0e-8f60-5a1a9f6f4c11";
+    for before in ["", " before"] {
+        let said = folder.ok(&format!("fork fourth --key talk --id {id}"));
+        let forked = "default:default:fourth: forked from default:default:talk at message 40";
+        assert_eq!(said, format!("{forked}{before}\n"));
+    }
+    let refused = folder.run("fork fourth --key talk --id 4a0d2c1e");
+    assert_eq!(refused.code, Some(2), "{refused:?}");
     folder.ok("delete --yes --key talk");
-    assert!(folder.ok("keys").contains("2 memories"));
+    assert!(folder.ok("keys").contains("3 memories"));
 }
 
 fn memory_of_the_key_is_not_replaced(folder: &Folder) {
