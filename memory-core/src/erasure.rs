@@ -123,6 +123,9 @@ pub enum RemainingCopy {
     WriteLog,
     /// Views of other processes, until their next read of the memory.
     OtherViews,
+    /// Forks and copies of the memory, which are separate memories and keep the text. The memory does not know them;
+    /// [`MemoryStore::origin`](crate::MemoryStore::origin) of a fork names this one.
+    Forks,
 }
 
 impl RemainingCopy {
@@ -141,6 +144,7 @@ impl RemainingCopy {
             Self::Backups => "backups",
             Self::WriteLog => "the store's log of writes, until it is rewritten",
             Self::OtherViews => "views of other processes, until their next read",
+            Self::Forks => "forks and copies of the memory, until the text is erased there too",
         }
     }
 }

@@ -247,7 +247,7 @@ impl Inner {
 
     fn remaining_copies(&self) -> Vec<RemainingCopy> {
         let stored = self.store().remaining_copies().iter().copied();
-        stored.chain([RemainingCopy::OtherViews]).collect()
+        stored.chain([RemainingCopy::OtherViews, RemainingCopy::Forks]).collect()
     }
 
     async fn delete(&self) -> Result<DeletionReceipt, MemoryError> {

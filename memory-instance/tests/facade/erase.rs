@@ -56,6 +56,7 @@ async fn erased_message_is_gone_for_all_readers(on: On) {
     let receipt = memory.erase(places, "request 7").await.unwrap();
     assert_eq!((receipt.erasure.messages, &*receipt.erasure.reason), (2, "request 7"));
     assert!(receipt.remaining.contains(&RemainingCopy::OtherViews));
+    assert!(receipt.remaining.contains(&RemainingCopy::Forks));
     assert_eq!(texts(&memory).await, ["one", "three"]);
     assert_eq!(texts(&other).await, ["one", "three"]);
     assert_eq!(memory.erasures().await.unwrap(), [receipt.erasure]);
