@@ -10,10 +10,10 @@ use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::resource::CircuitBreakerSettings;
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite, Counters,
-    Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, ForkOrigin, Frame, FrameWriters,
-    Head, KnownBatch, Outline, Page, PageLimit, Read, RemainingCopy, RemoveUnused, RemovedUnused,
-    Replace, ReplaceAll, Restore, Scrubbed, SearchQuery, SearchResults, Splice, StoreError,
-    StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+    Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, Fork, ForkOrigin, Forked, Frame,
+    FrameWriters, Head, KnownBatch, Outline, Page, PageLimit, Read, RemainingCopy, RemoveUnused,
+    RemovedUnused, Replace, ReplaceAll, Restore, Scrubbed, SearchQuery, SearchResults, Splice,
+    StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use reliakit_circuit::State;
@@ -359,6 +359,16 @@ impl MemoryStore for CircuitBreaker {
     ) -> Result<CopyProgress, StoreError> {
         let call = Call::write(StoreOperation::Copy, key);
         self.guard(call, self.store.write_copy(key, access, write)).await
+    }
+
+    async fn fork(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        fork: &Fork,
+    ) -> Result<Forked, StoreError> {
+        let call = Call::write(StoreOperation::Copy, key);
+        self.guard(call, self.store.fork(key, access, fork)).await
     }
 
     async fn origin(&self, key: &MemoryKey) -> Result<Option<ForkOrigin>, StoreError> {

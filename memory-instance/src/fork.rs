@@ -1,8 +1,12 @@
 //! Forks: a memory that begins as another one was.
 
+use std::sync::Arc;
+
+use memory_core::lease::LeaseProof;
 use memory_core::plan::Units;
 use memory_core::store::{
-    ForkOrigin, Frame, FrameWriters, SequenceSet, StoreError, StoreErrorKind, StoreOperation,
+    Access, Fork, ForkOrigin, Forked, Frame, FrameWriters, SequenceSet, StoreError, StoreErrorKind,
+    StoreOperation,
 };
 use memory_core::{MemoryKey, Sequence};
 use serde::Serialize;
@@ -12,6 +16,7 @@ use crate::backup::{BackupError, Done, Extent, Stopped, StoreReader};
 use crate::error::MemoryError;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
+use crate::write::{Answering, WriteRequest};
 
 /// The options of [`MemoryInstance::fork`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -70,10 +75,11 @@ impl MemoryInstance {
     /// archived. It has no records of earlier writers: a source that numbers its writes begins anew in it. Its TTL is
     /// that of the origin until its first append.
     ///
-    /// The fork is written in parts, on every store, so the new key may be in another slot of a Redis Cluster. Until it is
-    /// complete it can be neither read nor written ([`StoreErrorKind::Unfinished`]). A fork that was interrupted is
-    /// completed by another call, or ends an hour after its last part. A part that an interrupted call had sent and that
-    /// arrives late is refused.
+    /// Within one manager, and on SQLite or `memory://`, a fork is one atomic step; other writers of the file wait for it,
+    /// about as long as for an append of as many messages. On Redis, whose Cluster may have the two keys in different slots, and
+    /// between different stores it is written in parts. Until it is complete it can then be neither read nor written
+    /// ([`StoreErrorKind::Unfinished`]). A fork that was interrupted is completed by another call, or ends an hour after its last
+    /// part. A part that an interrupted call had sent and that arrives late is refused.
     ///
     /// # Examples
     ///
@@ -101,7 +107,8 @@ impl MemoryInstance {
     /// [`MemoryError::Contended`] if the memory was flushed or changed during each of eight attempts.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the fork complete, absent or unfinished. Fork again to complete it.
+    /// Dropping the future leaves the fork complete, absent or, if it is written in parts, unfinished. Fork again to
+    /// complete it.
     #[doc(alias = "branch")]
     #[doc(alias = "ForkUnfinished")]
     #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
@@ -146,6 +153,15 @@ impl MemoryInstance {
     }
 }
 
+impl WriteRequest for Fork {
+    type Answer = Forked;
+    const OPERATION: StoreOperation = StoreOperation::Copy;
+
+    fn send<'a>(&'a self, inner: &'a Inner, lease: Option<LeaseProof>) -> Answering<'a, Forked> {
+        inner.store().fork(&inner.key, Access { lease }, self)
+    }
+}
+
 impl Inner {
     /// The result of a fork with this id that was completed before.
     async fn forked_before(
@@ -184,8 +200,23 @@ impl Inner {
         let origin = ForkOrigin { key, at, version, forked_at: self.backend.now(), id: Some(id) };
         // Another state of the origin has another id, so that parts of two attempts are not mixed.
         let copy = reader.id_of_copy(Some((id, at)));
-        let chunks = reader.of(Extent::UpTo(at, origin.clone()));
         let key = new.key.clone();
+        if Arc::ptr_eq(&self.backend.store, &new.backend.store) {
+            let (from, generation) = (self.key.clone(), frame.generation);
+            let fork = Fork { from, generation, copy, origin: origin.clone() };
+            let waits = new.rules.lock.wait_timeout();
+            match new.write(&fork, None, waits).await.map_err(MemoryError::from) {
+                Ok(Forked::Complete) => {
+                    return Ok(ForkReceipt { key, id, origin, completed_before: false });
+                }
+                Ok(Forked::InParts) => {}
+                Err(error) if error.store_kind() == Some(&StoreErrorKind::Conflict) => {
+                    return Err(Stopped::Changed);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let chunks = reader.of(Extent::UpTo(at, origin.clone()));
         match new.receive(copy, chunks).await? {
             Done::Copied { .. } => Ok(ForkReceipt { key, id, origin, completed_before: false }),
             Done::Before => {

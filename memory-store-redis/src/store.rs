@@ -6,10 +6,10 @@ use memory_core::health::{ServerHealth, ServerWarning};
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite, Counters,
-    Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, ForkOrigin, Frame, FrameWriters,
-    Head, KnownBatch, Outline, Page, PageLimit, Read, RemainingCopy, RemoveUnused, RemovedUnused,
-    Replace, ReplaceAll, Restore, Scrubbed, Splice, StoreError, StoreOperation, StoreWatch,
-    UnusedPage, UnusedQuery,
+    Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, Fork, ForkOrigin, Forked, Frame,
+    FrameWriters, Head, KnownBatch, Outline, Page, PageLimit, Read, RemainingCopy, RemoveUnused,
+    RemovedUnused, Replace, ReplaceAll, Restore, Scrubbed, Splice, StoreError, StoreOperation,
+    StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_redis_link::{Acknowledge, LinkErrorKind, RedisConfig, RedisLink};
@@ -202,6 +202,17 @@ impl MemoryStore for RedisStore {
         write: &CopyWrite,
     ) -> Result<CopyProgress, StoreError> {
         self.copy_step(key, access, write).await
+    }
+
+    async fn fork(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        fork: &Fork,
+    ) -> Result<Forked, StoreError> {
+        // The keys of two memories have different hash tags.
+        let _ = (key, access, fork);
+        Ok(Forked::InParts)
     }
 
     async fn origin(&self, key: &MemoryKey) -> Result<Option<ForkOrigin>, StoreError> {

@@ -8,11 +8,11 @@ use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite, Counters,
-    Cursor, Durability, Erase, Erased, Erasure, ExpiredMemories, FlushReceipt, ForkOrigin, Frame,
-    FrameWriters, Head, KnownBatch, NewMessage, Outline, Page, PageLimit, Read, RemainingCopy,
-    RemoveUnused, RemovedUnused, Replace, ReplaceAll, Restore, Scrubbed, SearchQuery,
-    SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedMemory,
-    UnusedPage, UnusedQuery,
+    Cursor, Durability, Erase, Erased, Erasure, ExpiredMemories, FlushReceipt, Fork, ForkOrigin,
+    Forked, Frame, FrameWriters, Head, KnownBatch, NewMessage, Outline, Page, PageLimit, Read,
+    RemainingCopy, RemoveUnused, RemovedUnused, Replace, ReplaceAll, Restore, Scrubbed,
+    SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch,
+    UnusedMemory, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_sqlite_file::{PausedRuntime, WorkerThreads, answer, sqlite_domain};
@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::codec::Encoded;
 use crate::commands::{
-    AppendRows, ClaimToken, ClearRows, EraseRows, RemoveRows, ReplaceAllRows, ReplaceRow,
+    AppendRows, ClaimToken, ClearRows, EraseRows, ForkRows, RemoveRows, ReplaceAllRows, ReplaceRow,
     RestoreRows, SpliceRows,
 };
 use crate::config::SqliteConfig;
@@ -399,6 +399,15 @@ impl MemoryStore for SqliteStore {
         write: &CopyWrite,
     ) -> Result<CopyProgress, StoreError> {
         self.copy_step(key, access, write).await
+    }
+
+    async fn fork(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        fork: &Fork,
+    ) -> Result<Forked, StoreError> {
+        self.writer.submit(key, ForkRows { access, fork: fork.clone() }).await
     }
 
     async fn origin(&self, key: &MemoryKey) -> Result<Option<ForkOrigin>, StoreError> {

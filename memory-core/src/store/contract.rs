@@ -7,10 +7,11 @@ use async_trait::async_trait;
 
 use super::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite, Counters,
-    Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, ForkOrigin, Frame, FrameWriters,
-    Head, KnownBatch, Outline, Page, PageLimit, Read, RemainingCopy, RemoveUnused, RemovedUnused,
-    Replace, ReplaceAll, Restore, RestoreRefusal, Scrubbed, SearchQuery, SearchResults, Splice,
-    StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+    Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, Fork, ForkOrigin, Forked, Frame,
+    FrameWriters, Head, KnownBatch, Outline, Page, PageLimit, Read, RemainingCopy, RemoveUnused,
+    RemovedUnused, Replace, ReplaceAll, Restore, RestoreRefusal, Scrubbed, SearchQuery,
+    SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage,
+    UnusedQuery,
 };
 #[cfg(doc)]
 use super::{
@@ -301,6 +302,17 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
         let _ = (access, write);
         let kind = StoreErrorKind::Invalid("this store does not implement copies".into());
         Err(StoreError::new(StoreOperation::Copy, kind).not_applied().at(key))
+    }
+
+    #[doc = include_str!("contract/fork.md")]
+    async fn fork(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        fork: &Fork,
+    ) -> Result<Forked, StoreError> {
+        let _ = (key, access, fork);
+        Ok(Forked::InParts)
     }
 
     /// The memory that this one was forked from, if it is a fork. The default method returns nothing.

@@ -11,11 +11,11 @@ use jiff::Timestamp;
 
 use super::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite, Cursor,
-    Durability, Erase, Erased, Erasure, ForkOrigin, Frame, FrameWriters, Head, KnownBatch,
-    LocalWatchers, MemoryState, MemoryStore, Outline, Page, PageLimit, Read, RemainingCopy,
-    RemoveUnused, RemovedUnused, Replace, ReplaceAll, Restore, Scrubbed, SearchQuery,
-    SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage,
-    UnusedQuery,
+    Durability, Erase, Erased, Erasure, Fork, ForkOrigin, Forked, Frame, FrameWriters, Head,
+    KnownBatch, LocalWatchers, MemoryState, MemoryStore, Outline, Page, PageLimit, Read,
+    RemainingCopy, RemoveUnused, RemovedUnused, Replace, ReplaceAll, Restore, Scrubbed,
+    SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch,
+    UnusedPage, UnusedQuery,
 };
 use crate::clock::Clock;
 use crate::counters::Counters;
@@ -244,6 +244,31 @@ impl MemoryStore for InMemoryStore {
         self.write_memory(StoreOperation::Copy, key, |memory, now| {
             memory.write_copy(access, write, now)
         })
+    }
+
+    async fn fork(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        fork: &Fork,
+    ) -> Result<Forked, StoreError> {
+        let now = self.clock.now();
+        let mut memories = self.lock();
+        let existing = memories.remove(key);
+        let is_new = existing.is_none();
+        let mut memory = existing.unwrap_or_default();
+        let done = match memories.get(&fork.from) {
+            Some(from) => memory.fork(access, fork, from, now),
+            None => memory.fork(access, fork, &MemoryState::default(), now),
+        };
+        if done.is_ok() || !is_new {
+            memories.insert(key.clone(), memory);
+        }
+        drop(memories);
+        if done.is_ok() {
+            self.watchers.notify(key);
+        }
+        done.map_err(|kind| StoreError::new(StoreOperation::Copy, kind).not_applied().at(key))
     }
 
     async fn origin(&self, key: &MemoryKey) -> Result<Option<ForkOrigin>, StoreError> {

@@ -3,6 +3,7 @@
 mod archive;
 mod copy;
 mod erase;
+mod fork;
 mod read;
 mod search;
 mod splice;

@@ -8,10 +8,10 @@ use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite, Counters,
-    Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, ForkOrigin, Frame, FrameWriters,
-    Head, KnownBatch, Outline, Page, PageLimit, Read, RemainingCopy, RemoveUnused, RemovedUnused,
-    Replace, ReplaceAll, Restore, Scrubbed, SearchQuery, SearchResults, Splice, StoreError,
-    StoreWatch, UnusedPage, UnusedQuery,
+    Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, Fork, ForkOrigin, Forked, Frame,
+    FrameWriters, Head, KnownBatch, Outline, Page, PageLimit, Read, RemainingCopy, RemoveUnused,
+    RemovedUnused, Replace, ReplaceAll, Restore, Scrubbed, SearchQuery, SearchResults, Splice,
+    StoreError, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
@@ -27,6 +27,7 @@ pub enum Method {
     Restore,
     Erase,
     Copy,
+    Fork,
     Claim,
     Head,
     Frame,
@@ -55,7 +56,7 @@ impl Method {
     #[must_use]
     pub fn is_write(self) -> bool {
         use Method::{
-            Append, Claim, Clear, Copy, Erase, Remove, Replace, ReplaceAll, Restore, Splice,
+            Append, Claim, Clear, Copy, Erase, Fork, Remove, Replace, ReplaceAll, Restore, Splice,
         };
         matches!(
             self,
@@ -67,6 +68,7 @@ impl Method {
                 | Restore
                 | Erase
                 | Copy
+                | Fork
                 | Claim
                 | Remove
         )
@@ -224,6 +226,15 @@ impl<H: Hook> MemoryStore for Intercept<H> {
         write: &CopyWrite,
     ) -> Result<CopyProgress, StoreError> {
         self.hook.around(Method::Copy, self.store.write_copy(key, access, write)).await
+    }
+
+    async fn fork(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        fork: &Fork,
+    ) -> Result<Forked, StoreError> {
+        self.hook.around(Method::Fork, self.store.fork(key, access, fork)).await
     }
 
     async fn origin(&self, key: &MemoryKey) -> Result<Option<ForkOrigin>, StoreError> {

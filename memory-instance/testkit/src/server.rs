@@ -15,9 +15,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use futures::FutureExt;
 use memory_core::lease::{FencingToken, LeaseProof};
 use memory_core::store::{
-    Access, Appended, Clear, CopyProgress, CopyWrite, Counters, Generation, Head, Page,
-    RemoveUnused, RemovedUnused, ReplaceAll, StoreError, StoreErrorKind, StoreOperation, WriteId,
-    WriterId,
+    Access, Appended, Clear, CopyProgress, CopyWrite, Counters, Fork, Forked, Generation, Head,
+    Page, RemoveUnused, RemovedUnused, ReplaceAll, StoreError, StoreErrorKind, StoreOperation,
+    WriteId, WriterId,
 };
 use memory_core::{InMemoryStore, MemoryKey, MemoryStore};
 use memory_lock::{Clock, InProcessLock, LeaseInfo, LockBackend, LockKey};
@@ -227,6 +227,17 @@ impl Server {
     ) -> Result<CopyProgress, StoreError> {
         self.check_lease(key, access)?;
         now(self.store.write_copy(&self.place(key), self.access(access), write))
+    }
+
+    pub(crate) fn fork(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        fork: &Fork,
+    ) -> Result<Forked, StoreError> {
+        self.check_lease(key, access)?;
+        let fork = Fork { from: self.place(&fork.from), ..fork.clone() };
+        now(self.store.fork(&self.place(key), self.access(access), &fork))
     }
 
     pub(crate) fn replace_all(

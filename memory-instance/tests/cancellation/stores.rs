@@ -5,9 +5,10 @@ use std::num::NonZeroUsize;
 use jiff::Timestamp;
 use memory_core::lease::LeaseProof;
 use memory_core::store::{
-    Access, Append, Clear, CopyStep, CopyWrite, Cursor, Erase, ExpiredMemories, FlushReceipt,
-    FrameWriters, Head, KnownBatch, Read, RemoveUnused, Replace, ReplaceAll, Restore, Retention,
-    SearchQuery, Splice, StoreErrorKind, UnusedMemory, UnusedQuery, WriteId, WriterId,
+    Access, Append, Clear, CopyStep, CopyWrite, Cursor, Erase, ExpiredMemories, FlushReceipt, Fork,
+    ForkOrigin, Forked, FrameWriters, Head, KnownBatch, Read, RemoveUnused, Replace, ReplaceAll,
+    Restore, Retention, SearchQuery, Splice, StoreErrorKind, UnusedMemory, UnusedQuery, WriteId,
+    WriterId,
 };
 use memory_core::{MemoryKey, Message, Sequence};
 use memory_lock::LockOptions;
@@ -24,6 +25,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryStore::erase",
     "MemoryStore::erasures",
     "MemoryStore::fetch",
+    "MemoryStore::fork",
     "MemoryStore::frame",
     "MemoryStore::head",
     "MemoryStore::keys",
@@ -177,6 +179,22 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             let (copied, outline) = (store.outline(&to).await, store.outline(key).await);
             assert_eq!(copied.unwrap().metas, outline.unwrap().metas, "{what}");
             ended
+        }
+        "MemoryStore::fork" => {
+            let to = MemoryKey::new("forks", "m", &Uuid::from_u128(fastrand::u128(..)).to_string());
+            let (to, copy) = (to.unwrap(), Uuid::from_u128(fastrand::u128(..)));
+            let outline = store.outline(key).await.unwrap();
+            let Head { generation, version, last: at, .. } = outline.head;
+            let forked_at = Timestamp::UNIX_EPOCH;
+            let origin = ForkOrigin { key: key.clone(), at, version, forked_at, id: None };
+            let fork = Fork { from: key.clone(), generation, copy, origin };
+            let done = cut.off(store.fork(&to, Access::OPEN, &fork)).await.map(Result::unwrap);
+            let again = store.fork(&to, Access::OPEN, &fork).await.unwrap();
+            assert!(done.is_none_or(|done| done == again), "{what}");
+            let metas = store.outline(&to).await.unwrap().metas;
+            let expected = if again == Forked::Complete { outline.metas } else { Vec::new() };
+            assert_eq!(metas, expected, "{what}");
+            done.is_some()
         }
         "MemoryStore::scrub" => {
             let done = cut.off(store.scrub()).await.map(Result::unwrap).is_some();

@@ -1,20 +1,27 @@
 //! Forks: memories that begin as others were.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use memory_core::dialect::ToolCall;
 use memory_core::resource::ArchiveSettings;
-use memory_core::store::{Access, CopyStep, CopyWrite, StoreError, StoreErrorKind};
-use memory_core::{InMemoryStore, MemoryResource, MemoryStore, Message, Sequence};
+use memory_core::store::{
+    Access, CopyStep, CopyWrite, FrameWriters, Generation, StoreError, StoreErrorKind,
+};
+use memory_core::{
+    ContentType, Entry, InMemoryStore, MemoryResource, MemoryStore, Message, Priority, Sequence,
+};
 use memory_core_testkit::intercept::{Hook, Intercept, Method};
-use memory_instance::{Conditional, FlushMode, ForkOptions, ManagerBuilder, MemoryInstance};
+use memory_instance::{
+    Conditional, FlushMode, ForkOptions, ManagerBuilder, MemoryInstance, MemoryManager,
+};
 use memory_lock::{Clock, ClockExt as _, InProcessLock, LockManager};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::support::{On, World, checked, texts, with};
+use crate::support::{On, World, checked, texts, url, with};
 
 on_every_backend![
     fork_is_independent_and_names_its_origin,
@@ -106,7 +113,7 @@ async fn fork_has_the_archive_of_its_messages(on: On) {
     let outline = checked(&fork, &world.manager).await;
     assert_eq!(outline.head.counters.summarized, flush.summarized.len());
     assert_eq!(outline.head.counters.appended, 40);
-    let removals = fork.removals(None, std::num::NonZeroUsize::MAX).await.unwrap();
+    let removals = fork.removals(None, NonZeroUsize::MAX).await.unwrap();
     assert_eq!(removals.len(), 1, "the rewind was of a later message");
     fork.undo_flush(flush.id).await.unwrap();
     assert_eq!(fork.messages().await.unwrap(), before);
@@ -215,6 +222,114 @@ async fn concurrent_forks_to_one_key_are_not_mixed(on: On) {
         assert_eq!(fork.messages().await.unwrap(), memory.messages().await.unwrap()[..end]);
         assert_eq!(fork.origin().await.unwrap().as_ref(), Some(&done[0].origin));
         checked(&fork, &world.manager).await;
+    }
+}
+
+/// The calls as they are, for another manager of the same store.
+#[derive(Debug)]
+struct Through;
+
+impl Hook for Through {
+    async fn around<T: Send>(
+        &self,
+        _: Method,
+        call: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        call.await
+    }
+}
+
+/// Removals of each kind, in random order.
+async fn random_talk(memory: &MemoryInstance, random: &mut fastrand::Rng) {
+    for number in 0..random.u32(5..14) {
+        match random.u8(..9) {
+            0 => drop(memory.perform_flush().await.unwrap()),
+            1 => {
+                let version = memory.version().await.unwrap();
+                let places = memory.messages().await.unwrap();
+                let last = places.last().map_or(Sequence::ZERO, |one| one.meta.sequence);
+                let to = Sequence::new(last.number().saturating_sub(random.u64(1..3)));
+                drop(memory.rewind(to, version).await);
+            }
+            2 => {
+                let place = Sequence::new(random.u64(1..10));
+                drop(memory.erase([place], "test").await.unwrap());
+            }
+            3 if random.u8(..4) == 0 => drop(memory.clear().await.unwrap()),
+            4 => {
+                let call = ToolCall::function(format!("c{number}"), "find", "{}");
+                memory.append(Message::calls([call])).await.unwrap();
+                let result = Message::tool_result(format!("c{number}"), "found");
+                memory.append(result).await.unwrap();
+            }
+            5 => {
+                let fact = Entry::from(Message::user(format!("fact {number}")))
+                    .with_priority(Priority::new(random.u8(..4)))
+                    .with_content_type(ContentType::ImportantFacts);
+                memory.append(fact).await.unwrap();
+            }
+            _ => talk(memory, random.usize(1..15)).await,
+        }
+    }
+}
+
+async fn assert_same_forks(memory: &MemoryInstance, one: &MemoryManager, parts: &MemoryManager) {
+    let last = one.store().head(memory.key()).await.unwrap().last;
+    let seed = memory.key().as_str().to_owned();
+    for end in 1..=last.number() {
+        let name = |how: &str| format!("{}-{how}-{end}", seed.rsplit(':').next().unwrap());
+        let [fork, other] =
+            [(one, "step"), (parts, "parts")].map(|(of, how)| of.memory("m", &name(how)).unwrap());
+        let options = at(end).with_id(Uuid::from_u128(end.into()));
+        let (done, expected) =
+            (memory.fork(&fork, options).await, memory.fork(&other, options).await);
+        let (done, expected) = match (done, expected) {
+            (Err(refused), Err(expected)) => {
+                assert_eq!(refused.to_string(), expected.to_string(), "{seed} {end}");
+                continue;
+            }
+            (done, expected) => (done.unwrap(), expected.unwrap()),
+        };
+        let frame = async |key| {
+            let mut frame = one.store().frame(key, FrameWriters::Included).await.unwrap();
+            frame.generation = Generation::NONE;
+            frame.origin.as_mut().unwrap().forked_at = done.origin.forked_at;
+            frame
+        };
+        assert_eq!(frame(fork.key()).await, frame(other.key()).await, "{seed} {end}");
+        assert_eq!(fork.messages().await.unwrap(), other.messages().await.unwrap());
+        let all = Sequence::ZERO..=last;
+        let archived = [fork.archived(all.clone()).await, other.archived(all).await];
+        let [archived, expected_archived] = archived.map(Result::unwrap);
+        assert_eq!(archived, expected_archived, "{seed} {end}");
+        let most = NonZeroUsize::MAX;
+        let removals = [fork.removals(None, most).await, other.removals(None, most).await];
+        let [removals, expected_removals] = removals.map(Result::unwrap);
+        assert_eq!(removals, expected_removals, "{seed} {end}");
+        checked(&fork, one).await;
+        assert!(!done.completed_before && !expected.completed_before);
+        assert!(memory.fork(&fork, options).await.unwrap().completed_before);
+    }
+}
+
+#[tokio::test]
+async fn fork_in_one_step_equals_one_in_parts() {
+    let mut random = fastrand::Rng::with_seed(4711);
+    for round in 0..6 {
+        let store: Arc<dyn MemoryStore> = Arc::new(InMemoryStore::new(Clock::tokio()));
+        let locks = LockManager::new(Arc::new(InProcessLock::new(Clock::tokio())));
+        let one = archiving().build(Arc::clone(&store), locks.clone()).unwrap();
+        let parts = archiving().build(Arc::new(Intercept::new(store, Through)), locks).unwrap();
+        let memory = one.memory("m", &format!("k{round}")).unwrap();
+        random_talk(&memory, &mut random).await;
+        assert_same_forks(&memory, &one, &parts).await;
+    }
+    let world = On::Sqlite.world(archiving()).await;
+    let parts = archiving().open(&url(world.folder.as_ref().unwrap())).await.unwrap();
+    for round in 0..4 {
+        let memory = world.manager.memory("m", &format!("k{round}")).unwrap();
+        random_talk(&memory, &mut random).await;
+        assert_same_forks(&memory, &world.manager, &parts).await;
     }
 }
 

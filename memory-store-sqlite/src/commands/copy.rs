@@ -51,13 +51,10 @@ impl Command for CopyRows {
     fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<CopyProgress, JobError> {
         let mut step = batch.copy_step(key)?;
         let CopyWrite { copy, step: write } = &self.write;
-        let unfinished = step.loaded.row.unfinished;
-        if unfinished.is_none() && step.has_rows() && step.head().last > Sequence::ZERO {
-            return match step.copied()? {
-                Some(made_by) if made_by == *copy => Ok(CopyProgress::complete()),
-                _ => Err(JobError::Refused(StoreErrorKind::Exists)),
-            };
+        if step.is_made_by(*copy)? == MadeBy::This {
+            return Ok(CopyProgress::complete());
         }
+        let unfinished = step.loaded.row.unfinished;
         let fence = step.check_writer_lease(self.access.lease)?;
         match write {
             CopyStep::Begin if unfinished == Some(*copy) => step.begin()?,
@@ -125,7 +122,27 @@ struct Open {
     number: u64,
 }
 
+/// Whether a copy has made a memory. One that something else has made is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MadeBy {
+    This,
+    /// There is no memory.
+    Nothing,
+}
+
 impl Step<'_> {
+    /// Refuses a memory that another copy, or a write, has made.
+    pub(super) fn is_made_by(&self, copy: Uuid) -> Result<MadeBy, JobError> {
+        let is_unfinished = self.loaded.row.unfinished.is_some();
+        if is_unfinished || !self.has_rows() || self.head().last == Sequence::ZERO {
+            return Ok(MadeBy::Nothing);
+        }
+        match self.copied()? {
+            Some(made_by) if made_by == copy => Ok(MadeBy::This),
+            _ => Err(JobError::Refused(StoreErrorKind::Exists)),
+        }
+    }
+
     /// The copy that made this memory.
     fn copied(&self) -> Result<Option<Uuid>, JobError> {
         let found = self
@@ -137,7 +154,7 @@ impl Step<'_> {
     }
 
     /// Empties the memory for a copy; without one, ends it.
-    fn begin_copy(&mut self, copy: Option<Uuid>) -> Result<(), JobError> {
+    pub(super) fn begin_copy(&mut self, copy: Option<Uuid>) -> Result<(), JobError> {
         self.begin()?;
         self.remove_rest()?;
         let HeadRow { id, receipts, head, .. } = &self.loaded.row;
@@ -279,7 +296,7 @@ impl Step<'_> {
         Ok(frame.check_copied(messages.cast_unsigned(), last, removals)?)
     }
 
-    fn finish_copy(&mut self, frame: &Frame, copy: Uuid) -> Result<(), JobError> {
+    pub(super) fn finish_copy(&mut self, frame: &Frame, copy: Uuid) -> Result<(), JobError> {
         let memory = self.loaded.row.id;
         let mut insert = self
             .connection

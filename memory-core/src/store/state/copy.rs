@@ -22,8 +22,8 @@ pub(super) struct Unfinished {
     expires_at: Timestamp,
     /// Changes with each part, so that a sweep does not remove a copy that is continued.
     pub(super) generation: Generation,
-    messages: BTreeMap<Sequence, StoredMessage>,
-    removals: Archive,
+    pub(super) messages: BTreeMap<Sequence, StoredMessage>,
+    pub(super) removals: Archive,
     /// The removal that is not complete.
     open: Option<Kept>,
 }
@@ -31,7 +31,7 @@ pub(super) struct Unfinished {
 /// The copy that made a memory.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Copied {
-    copy: Uuid,
+    pub(super) copy: Uuid,
     origin: Option<ForkOrigin>,
 }
 

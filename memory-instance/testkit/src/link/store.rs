@@ -8,10 +8,11 @@ use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, Applied, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite,
-    Counters, Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, ForkOrigin, Frame,
-    FrameWriters, Head, KnownBatch, Outline, Page, PageLimit, Read, RemainingCopy, RemoveUnused,
-    RemovedUnused, Replace, ReplaceAll, Restore, Scrubbed, SearchQuery, SearchResults, Splice,
-    StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+    Counters, Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, Fork, ForkOrigin, Forked,
+    Frame, FrameWriters, Head, KnownBatch, Outline, Page, PageLimit, Read, RemainingCopy,
+    RemoveUnused, RemovedUnused, Replace, ReplaceAll, Restore, Scrubbed, SearchQuery,
+    SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage,
+    UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
@@ -208,6 +209,17 @@ impl MemoryStore for Link {
         let (key, write) = (key.clone(), write.clone());
         let copy = move |server: &Arc<Server>| server.write_copy(&key, access, &write);
         self.store(("copy", StoreOperation::Copy), copy).await
+    }
+
+    async fn fork(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        fork: &Fork,
+    ) -> Result<Forked, StoreError> {
+        let (key, fork) = (key.clone(), fork.clone());
+        let write = move |server: &Arc<Server>| server.fork(&key, access, &fork);
+        self.store(("fork", StoreOperation::Copy), write).await
     }
 
     async fn origin(&self, key: &MemoryKey) -> Result<Option<ForkOrigin>, StoreError> {
