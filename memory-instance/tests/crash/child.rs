@@ -34,6 +34,7 @@ fn child() {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     match orders.errand {
         Errand::Write => runtime.block_on(work(&orders)),
+        Errand::Copy => runtime.block_on(crate::copied::copy(&orders)),
         Errand::Edit => runtime.block_on(crate::watched::edit(&orders)),
         Errand::Lease => runtime.block_on(crate::parent::hold_a_lease(&orders)),
     }

@@ -12,6 +12,7 @@
 #![cfg(all(unix, feature = "sqlite"))]
 
 mod child;
+mod copied;
 mod ledger;
 mod marks;
 #[cfg(feature = "redis")]

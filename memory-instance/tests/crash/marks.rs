@@ -93,6 +93,10 @@ impl Hook for MarkedCalls {
             Method::Splice => (Some("before a splice"), Some("after a splice, untold")),
             Method::Claim => (None, Some("after a claim, untold")),
             Method::Outline => (None, Some("after the outline of a flush")),
+            Method::Copy => {
+                (Some("before a step of a copy"), Some("after a step of a copy, untold"))
+            }
+            Method::Fork => (Some("before a fork"), Some("after a fork, untold")),
             Method::Fetch => (None, Some("after the fetch of a flush")),
             _ => (None, None),
         };

@@ -33,6 +33,8 @@ pub(crate) enum Errand {
     Lease,
     /// Append, flush, replace and clear until it is killed.
     Edit,
+    /// Fork and copy a memory once.
+    Copy,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -147,6 +149,17 @@ impl Child {
                 }
             }
         }
+    }
+
+    /// Waits for a line with one of these beginnings; `None` if the child ended before.
+    pub(crate) fn wait_for_one_of<'a>(&mut self, beginnings: [&'a str; 2]) -> Option<&'a str> {
+        while self.wait_for("") {
+            let line = self.heard.last()?;
+            if let Some(found) = beginnings.into_iter().find(|it| line.starts_with(it)) {
+                return Some(found);
+            }
+        }
+        None
     }
 
     /// Waits until the system has killed the child because of a file that would be too long. If the signal is
