@@ -7,10 +7,12 @@ mod unindexed;
 use memory_core::MemoryKey;
 use memory_core::sibling::SearchRanking;
 use memory_core::store::{SearchQuery, SearchResults, StoreError, StoreOperation};
+use memory_sqlite_file::{SqliteErrorKind, classify};
 
 use self::find::find;
 use self::unindexed::{count_indexed, unindexed};
 use crate::commands::{DropIndex, IndexRows, Indexed};
+use crate::error::JobError;
 use crate::readers::FileSnapshot;
 use crate::store::SqliteStore;
 
@@ -41,7 +43,8 @@ impl SqliteStore {
 
     /// Builds the index of a memory anew; returns the number of places in it.
     pub(crate) async fn build_index(&self, key: &MemoryKey) -> Result<u64, StoreError> {
-        self.writer().submit(key, DropIndex).await?;
+        let dropped = self.readers().run(OPERATION, damaged_index).await;
+        self.writer().submit(key, dropped.map_err(|error| error.at(key))?).await?;
         self.index_new(key, 0).await?;
         let name = key.clone();
         let count = move |db: &FileSnapshot<'_>| count_indexed(db, &name);
@@ -65,6 +68,20 @@ impl SqliteStore {
             }
         }
         Ok(())
+    }
+}
+
+/// The index to drop before that of one memory is built: that of all memories if it is damaged. They share its pages, so the
+/// check reads all of it, but no writer waits for that.
+fn damaged_index(db: &FileSnapshot<'_>) -> Result<Option<DropIndex>, JobError> {
+    if db.brief {
+        return Ok(None);
+    }
+    let check = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
+    match db.connection.query_row("PRAGMA integrity_check(word)", (), check) {
+        Ok(found) if found == "ok" => Ok(Some(DropIndex::OfMemory)),
+        Err(error) if classify(&error) != SqliteErrorKind::Corrupt => Err(error.into()),
+        Ok(_) | Err(_) => Ok(Some(DropIndex::OfAll)),
     }
 }
 

@@ -106,9 +106,12 @@ impl Command for IndexRows {
     }
 }
 
-/// Removes the index of a memory, or of all if it is damaged.
-#[derive(Debug)]
-pub(crate) struct DropIndex;
+/// Removes the index of a memory, or of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DropIndex {
+    OfMemory,
+    OfAll,
+}
 
 impl Command for DropIndex {
     type Answer = ();
@@ -116,13 +119,11 @@ impl Command for DropIndex {
 
     fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<(), JobError> {
         let step = batch.step(key)?;
-        if step.loaded.row.id != 0 {
-            drop_index(step.connection, step.loaded.row.id)?;
+        match self {
+            Self::OfAll => drop_all(step.connection)?,
+            Self::OfMemory if step.loaded.row.id == 0 => {}
+            Self::OfMemory => drop_index(step.connection, step.loaded.row.id)?,
         }
-        // A damaged page may concern all memories.
-        or_without_index(step.connection, || {
-            step.connection.execute_batch("INSERT INTO word (word) VALUES ('integrity-check')")
-        })?;
         Ok(())
     }
 
@@ -249,12 +250,17 @@ fn or_without_index(
     match change() {
         Err(error) if classify(&error) == SqliteErrorKind::Corrupt => {
             tracing::warn!(%error, "the index for searches is damaged; it will be built again");
-            connection.execute_batch(
-                "INSERT INTO word (word) VALUES ('delete-all'); DELETE FROM indexed; DELETE FROM stale",
-            )
+            drop_all(connection)
         }
         done => done,
     }
+}
+
+/// Empties the index of all memories.
+fn drop_all(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(
+        "INSERT INTO word (word) VALUES ('delete-all'); DELETE FROM indexed; DELETE FROM stale",
+    )
 }
 
 const SEQUENCE_MASK: i64 = (1 << SEQUENCE_BITS) - 1;
