@@ -29,6 +29,7 @@ use crate::priority::ContentType;
 pub use crate::priority::CustomType;
 use crate::profile::{Profile, ProfileName};
 pub use crate::redact::{RedactPreset, Redactor};
+use crate::store::{Durability, Retention};
 use crate::tokens::{MediaPrices, MediaTokens};
 use crate::window::{SummaryRole, WindowAdvance};
 
@@ -131,7 +132,8 @@ pub struct MemoryResource {
     /// How the memory is persisted.
     #[serde(default)]
     pub persistence: Persistence,
-    /// How long removed messages are kept. Default: not at all.
+    /// How long removed messages are kept. Default: 30 days, and not at all on a store whose messages end with the
+    /// process.
     #[serde(default, skip_serializing_if = "ArchiveSettings::is_default")]
     pub archive: ArchiveSettings,
     /// The content that must not be stored.
@@ -289,6 +291,17 @@ impl MemoryResource {
         })?;
         resource.validate()?;
         Ok(resource)
+    }
+
+    /// How long a store of this durability keeps removed messages: the setting of the [archive](Self::archive), but
+    /// not longer than `persistence.ttl`. `None` if nothing is kept.
+    #[must_use]
+    pub fn retention(&self, durability: Durability) -> Option<Retention> {
+        let mut retention = self.archive.retention(durability)?;
+        if let Some(ttl) = self.persistence.ttl {
+            retention.keep = Some(retention.keep.map_or(ttl, |keep| keep.min(ttl)));
+        }
+        Some(retention)
     }
 
     /// The rules that follow from this resource.

@@ -6,11 +6,12 @@ use std::ops::RangeInclusive;
 use memory_core::health::ArchiveHealth;
 use memory_core::lease::LeaseProof;
 use memory_core::store::{
-    Access, ArchivedRemoval, Clear, Counters, MessageId, Restore, StoreOperation,
+    Access, ArchivedRemoval, Clear, Counters, FlushReceipt, MessageId, Restore, StoreOperation,
 };
 use memory_core::{Sequence, StoredMessage};
 use uuid::Uuid;
 
+use crate::audit::{AuditOperation, Audited};
 use crate::error::MemoryError;
 use crate::inner::Inner;
 use crate::instance::MemoryInstance;
@@ -33,8 +34,8 @@ pub struct ArchivedMessage {
 impl MemoryInstance {
     /// The removals whose messages are in the archive, newest first: at most `limit`, before the removal with a number.
     ///
-    /// A memory has an archive if its resource says how long removed messages are kept
-    /// ([`MemoryResource::archive`](memory_core::MemoryResource::archive)), and its store keeps one.
+    /// Removed messages are kept for 30 days, or as the resource says
+    /// ([`MemoryResource::archive`](memory_core::MemoryResource::archive)); on `memory://` only if the resource asks for it.
     ///
     /// # Errors
     /// [`MemoryError::Store`].
@@ -192,6 +193,10 @@ impl WriteRequest for Restore {
     type Answer = Counters;
     const OPERATION: StoreOperation = StoreOperation::Restore;
 
+    fn audited(&self) -> Option<Audited> {
+        Some(Audited::all(AuditOperation::Undo))
+    }
+
     fn send<'a>(&'a self, inner: &'a Inner, lease: Option<LeaseProof>) -> Answering<'a, Counters> {
         inner.store().restore(&inner.key, Access { lease }, self)
     }
@@ -207,22 +212,49 @@ impl Inner {
         Ok(counters)
     }
 
-    /// The size of the archive, if the resource keeps one.
-    pub(crate) async fn archive_health(&self) -> Result<Option<ArchiveHealth>, MemoryError> {
-        if self.rules.resource.archive.retention().is_none() {
-            return Ok(None);
-        }
-        let (mut health, mut before) = (ArchiveHealth::default(), None);
+    /// All removals in the archive, newest first.
+    pub(crate) async fn all_removals(&self) -> Result<Vec<ArchivedRemoval>, MemoryError> {
+        let mut all: Vec<ArchivedRemoval> = Vec::new();
         loop {
+            let before = all.last().map(|oldest| oldest.number);
             let removals = self.store().removals(&self.key, before, AT_ONCE).await?;
-            let Some(oldest) = removals.last() else { return Ok(Some(health)) };
-            before = Some(oldest.number);
-            removals.iter().for_each(|removal| health.add(removal));
+            if removals.is_empty() {
+                return Ok(all);
+            }
+            all.extend(removals);
         }
     }
 
+    /// The last place of the messages of all summaries that were written at a place, as far as receipts are kept.
+    pub(crate) async fn end_of_summary(
+        &self,
+        place: Sequence,
+        kept: &[FlushReceipt],
+    ) -> Result<Sequence, MemoryError> {
+        let removals = self.all_removals().await?;
+        let archived = removals.iter().filter_map(|removal| removal.receipt.as_ref());
+        let written = kept.iter().chain(archived).filter(|receipt| {
+            receipt.summary.as_ref().is_some_and(|summary| summary.sequence == place)
+        });
+        let ends = written.filter_map(|receipt| Some(receipt.summarized.ranges().last()?.1));
+        Ok(ends.fold(place, Sequence::max))
+    }
+
+    /// The size of the archive, if the resource keeps one, or if an earlier setting left one.
+    pub(crate) async fn archive_health(&self) -> Result<Option<ArchiveHealth>, MemoryError> {
+        let (mut health, mut before) = (ArchiveHealth::default(), None);
+        loop {
+            let removals = self.store().removals(&self.key, before, AT_ONCE).await?;
+            let Some(oldest) = removals.last() else { break };
+            before = Some(oldest.number);
+            removals.iter().for_each(|removal| health.add(removal));
+        }
+        let is_used = self.rules.archive.is_some() || before.is_some();
+        Ok(is_used.then_some(health))
+    }
+
     /// The messages of a removal at these places.
-    async fn removed(
+    pub(crate) async fn removed(
         &self,
         removal: u64,
         places: &RangeInclusive<Sequence>,

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use memory_core::MemoryStore;
 use memory_lock::{Clock, LockManager};
 
+use crate::audit::Sink;
 use crate::ids::Ids;
 use crate::lifecycle::Lifecycle;
 use crate::views::Views;
@@ -18,6 +19,7 @@ pub(crate) struct Backend {
     pub(crate) clock: Clock,
     pub(crate) ids: Ids,
     pub(crate) lifecycle: Arc<Lifecycle>,
+    pub(crate) audit: Sink,
     /// The decoded messages of memories that were read.
     pub(crate) views: Views,
     /// The number of lease refreshes that were published as a metric.

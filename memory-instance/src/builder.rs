@@ -10,6 +10,7 @@ use memory_core::{MemoryResource, MemoryStore, TokenCounter};
 use memory_flush::{FlushStrategy, Summarizer};
 use memory_lock::{Clock, ClockExt as _, LockManager};
 
+use crate::audit::{AuditSink, Sink};
 use crate::backend::Backend;
 use crate::error::MemoryError;
 use crate::ids::Ids;
@@ -29,6 +30,7 @@ pub struct ManagerBuilder {
     view_bytes: usize,
     clock: Option<Clock>,
     ids: Ids,
+    audit: Sink,
 }
 
 impl MemoryManager {
@@ -68,6 +70,7 @@ impl ManagerBuilder {
             view_bytes: VIEW_BYTES,
             clock: None,
             ids: Ids::system(),
+            audit: None,
         }
     }
 
@@ -147,6 +150,13 @@ impl ManagerBuilder {
         self
     }
 
+    /// Passes the record of each write to this sink, beside the `tracing` events of the target `memory::audit`. Default:
+    /// none.
+    pub fn with_audit_sink(mut self, sink: Arc<dyn AuditSink>) -> Self {
+        self.audit = Some(sink);
+        self
+    }
+
     /// Opens the store and the lease backend that a URL names: `memory://`; or `sqlite://` and a path, such as
     /// `sqlite://memory.db` or `sqlite:///var/lib/app/memory.db?synchronous=normal` (with `links=allow` for a
     /// file that has other hard links, if none of them is ever opened); or, with the feature `redis`,
@@ -222,6 +232,7 @@ impl ManagerBuilder {
             clock,
             ids: self.ids,
             lifecycle: Arc::default(),
+            audit: self.audit,
             views: Views::new(self.view_bytes),
             refreshes: AtomicU64::new(0),
         };

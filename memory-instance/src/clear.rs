@@ -57,7 +57,7 @@ impl Inner {
 
     async fn clear_once(&self, lease: Option<LeaseProof>) -> Result<Counters, MemoryError> {
         let writer = self.take_writer();
-        let archive = self.rules.resource.archive.retention();
+        let archive = self.rules.archive;
         let clear = Clear { archive, ..Clear::new(writer.write) };
         let counters = self.write(&clear, lease, self.rules.lock.wait_timeout()).await?;
         self.writers.put_back(writer);

@@ -12,6 +12,7 @@ use memory_core::{MemoryKey, Sequence};
 use memory_lock::{LockGuard, LockKey};
 use serde::Serialize;
 
+use crate::audit::{Audit, AuditOperation, AuditOutcome, Audited};
 use crate::error::MemoryError;
 use crate::inner::{ATTEMPTS, Inner, OnHeap};
 use crate::instance::MemoryInstance;
@@ -55,8 +56,8 @@ impl MemoryInstance {
     ///
     /// The messages are counted as withdrawn. Flushes that removed one of them can no longer be undone. Views of this
     /// process are dropped at once, those of other processes at their next read. Summaries that were written from
-    /// the messages remain and are [listed](Erasure::summaries): erase them too if they repeat the text. The
-    /// reason must not repeat it.
+    /// the messages remain and are [listed](Erasure::summaries): have them
+    /// [rewritten](Self::rewrite_summaries), or erase them too if they repeat the text. The reason must not repeat it.
     ///
     /// A store cannot reach all copies; the receipt lists the [remaining](ErasureReceipt::remaining) ones.
     /// [`MemoryManager::scrub`] reaches those within the files of SQLite.
@@ -193,6 +194,10 @@ impl WriteRequest for Erase {
     type Answer = Erased;
     const OPERATION: StoreOperation = StoreOperation::Erase;
 
+    fn audited(&self) -> Option<Audited> {
+        Some(Audited { messages: self.places.len(), ..Audited::all(AuditOperation::Erase) })
+    }
+
     fn send<'a>(&'a self, inner: &'a Inner, lease: Option<LeaseProof>) -> Answering<'a, Erased> {
         inner.store().erase(&inner.key, Access { lease }, self)
     }
@@ -253,14 +258,16 @@ impl Inner {
     async fn delete(&self) -> Result<DeletionReceipt, MemoryError> {
         self.not_in_own_turn("delete")?;
         let forget = ForgetView(&self.backend.views, &self.key);
+        let mut audit = Audit::begin(self, Some(Audited::all(AuditOperation::Delete)));
         // In the order of a flush, which waits for the writers' lease at its commit: otherwise both would wait, and so
         // would appends while a summarizer runs.
-        let flusher = self.lease_for_deletion(&self.flush_lease).await?;
-        let memory = self.lease_for_deletion(&self.lease).await?;
+        let flusher = self.wait_for_lease(&self.flush_lease).await?;
+        let memory = self.wait_for_lease(&self.lease).await?;
         let deleted = self.delete_under(&memory, &flusher).await;
         memory.release().await;
         flusher.release().await;
         let (messages, generation) = deleted?;
+        audit.record(AuditOutcome::Applied);
         drop(forget);
         // Later generations differ from all earlier ones.
         self.backend
@@ -274,7 +281,8 @@ impl Inner {
         })
     }
 
-    async fn lease_for_deletion(&self, name: &LockKey) -> Result<LockGuard, MemoryError> {
+    /// A lease, for work that no holder of it may do meanwhile.
+    pub(crate) async fn wait_for_lease(&self, name: &LockKey) -> Result<LockGuard, MemoryError> {
         let taken = self.backend.locks.lock(name, &self.rules.lock).await;
         Ok(taken.map_err(|reason| self.lock_error(reason))?)
     }

@@ -250,7 +250,7 @@ impl Inner {
             return Err(self.refused(problem).into());
         }
         for summary in outline.metas.iter().filter(|meta| meta.summary && meta.sequence <= at) {
-            let last = self.end_of_summary(frame, summary.sequence).await?;
+            let last = self.end_of_summary(summary.sequence, &frame.receipts).await?;
             if last > at {
                 let problem = format!(
                     "the summary at {} covers messages up to {last}; end the fork there or later, or undo that flush first",
@@ -282,29 +282,6 @@ impl Inner {
                     return Err(self.refused(problem).into());
                 }
             }
-        }
-    }
-
-    /// The last place of all summaries that were written at a place, as far as receipts are kept.
-    async fn end_of_summary(
-        &self,
-        frame: &Frame,
-        place: Sequence,
-    ) -> Result<Sequence, MemoryError> {
-        let mut last = place;
-        let mut look = |receipt: &memory_core::store::FlushReceipt| {
-            if receipt.summary.as_ref().is_some_and(|summary| summary.sequence == place) {
-                let end = receipt.summarized.ranges().last().map(|(_, end)| *end);
-                last = last.max(end.unwrap_or_default());
-            }
-        };
-        frame.receipts.iter().for_each(&mut look);
-        let mut before = None;
-        loop {
-            let removals = self.store().removals(&self.key, before, crate::backup::AT_ONCE).await?;
-            let Some(oldest) = removals.last() else { return Ok(last) };
-            before = Some(oldest.number);
-            removals.iter().filter_map(|removal| removal.receipt.as_ref()).for_each(&mut look);
         }
     }
 

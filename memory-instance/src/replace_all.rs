@@ -8,6 +8,7 @@ use memory_core::store::{
     Access, Append, Appended, NewMessage, ReplaceAll, StoreErrorKind, StoreOperation, Version,
 };
 
+use crate::audit::{AuditOperation, Audited};
 use crate::error::MemoryError;
 use crate::flush;
 use crate::inner::{Inner, OnHeap};
@@ -101,7 +102,7 @@ impl Inner {
             ttl: self.rules.resource.persistence.ttl,
             expected,
         };
-        let archive = self.rules.resource.archive.retention();
+        let archive = self.rules.archive;
         let replace = ReplaceAll { batch, archive };
         let mut appended = self.write(&replace, None, self.rules.lock.wait_timeout()).await?;
         self.writers.put_back(writer);
@@ -113,6 +114,10 @@ impl Inner {
 impl WriteRequest for ReplaceAll {
     type Answer = Appended;
     const OPERATION: StoreOperation = StoreOperation::ReplaceAll;
+
+    fn audited(&self) -> Option<Audited> {
+        Some(Audited::batch(AuditOperation::ReplaceAll, &self.batch.messages))
+    }
 
     fn send<'a>(&'a self, inner: &'a Inner, lease: Option<LeaseProof>) -> Answering<'a, Appended> {
         inner.store().replace_all(&inner.key, Access { lease }, self)

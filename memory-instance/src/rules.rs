@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use memory_core::plan::Policy;
 use memory_core::resource::{FlushSettings, Redactor, Tokenizer};
-use memory_core::store::Durability;
+use memory_core::store::{Durability, Retention};
 use memory_core::tokens::{ConfiguredCounter, message_tokens};
 use memory_core::{
     EstimateCounter, MemoryResource, MemoryStore, Message, Profile, TokenCounter, WindowOptions,
@@ -43,6 +43,8 @@ pub(crate) struct Rules {
     pub(crate) store: Arc<dyn MemoryStore>,
     pub(crate) policy: Policy,
     pub(crate) settings: FlushSettings,
+    /// How long removed messages are kept; `None` if they are not.
+    pub(crate) archive: Option<Retention>,
     pub(crate) strategy: Arc<dyn FlushStrategy>,
     pub(crate) redactor: Option<Redactor>,
     pub(crate) counter: Arc<dyn TokenCounter>,
@@ -119,7 +121,9 @@ impl Rules {
             None => Arc::clone(store),
         };
         let profile = resource.profile();
+        let archive = resource.retention(store.durability());
         Ok(Self {
+            archive,
             resource,
             store,
             policy,

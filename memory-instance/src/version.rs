@@ -2,8 +2,8 @@
 
 use memory_core::plan::Units;
 use memory_core::store::{
-    Appended, Counters, FLUSH_HELD, FlushReceipt, MessageMeta, Outline, Splice, StoreErrorKind,
-    Version,
+    Appended, Counters, FLUSH_HELD, FlushReceipt, MessageMeta, Outline, Splice, StoreError,
+    StoreErrorKind, StoreOperation, Version,
 };
 use memory_core::{ContentType, Entry, Role, Sequence, StoredMessage};
 
@@ -162,7 +162,8 @@ impl MemoryInstance {
     /// ```
     ///
     /// # Errors
-    /// [`MemoryError`]. After an error with an unknown effect, look for the withdrawal in
+    /// [`StoreErrorKind::Invalid`] for a place within the messages of a summary, which names where to rewind to.
+    /// Otherwise [`MemoryError`]. After an error with an unknown effect, look for the withdrawal in
     /// [`receipts`](Self::receipts): a second call with the same version reports a conflict if the first was applied.
     ///
     /// # Cancel safety
@@ -255,6 +256,7 @@ impl Inner {
                 let counters = outline.head.counters;
                 return Ok(Conditional::Applied(Withdrawal { counters, receipt: None }));
             }
+            self.check_summaries(&outline, to).await?;
             let splice = self.withdrawal(&outline, id, withdrawn);
             match self.write(&splice, None, self.rules.lock.wait_timeout()).await {
                 Ok(counters) => {
@@ -266,6 +268,29 @@ impl Inner {
             }
         }
         Err(self.contended("rewind"))
+    }
+
+    /// Refuses a place within the messages of a summary, because the summary also repeats those after the place.
+    async fn check_summaries(&self, outline: &Outline, to: Sequence) -> Result<(), MemoryError> {
+        let after = outline.metas.iter().filter(|meta| meta.sequence > to).count() as u64;
+        let summaries = outline.metas.iter().filter(|meta| meta.summary && meta.sequence <= to);
+        let summaries: Vec<_> = summaries.map(|meta| meta.sequence).collect();
+        if to.plus(after) >= outline.head.last || summaries.is_empty() {
+            return Ok(());
+        }
+        let kept = self.store().receipts(&self.key).await?;
+        for summary in summaries {
+            let last = self.end_of_summary(summary, &kept).await?;
+            if last > to {
+                let problem = format!(
+                    "the summary at {summary} covers messages up to {last}; rewind to {last} or later, or to before {summary}, or undo that flush first"
+                );
+                let error =
+                    StoreError::new(StoreOperation::Splice, StoreErrorKind::Invalid(problem));
+                return Err(error.not_applied().at(&self.key).into());
+            }
+        }
+        Ok(())
     }
 
     /// The places after this one, and those of the units that they belong to.
@@ -290,7 +315,7 @@ impl Inner {
         receipt.messages_before = before.messages;
         receipt.messages_after = before.messages.saturating_sub(places.len() as u64);
         receipt.withdrawn = places.iter().copied().collect();
-        let archive = self.rules.resource.archive.retention();
+        let archive = self.rules.archive;
         let splice =
             Splice { withdrawn: places, receipt: Some(receipt), archive, ..Splice::of(outline) };
         // An undone flush stays held.

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 pub(crate) use self::limits::after;
 use self::limits::{ANSWER_OVERRUN, Asked, MIN_ANSWER_WAIT, TimeLimits, until};
+use crate::audit::{Audit, AuditOperation, Audited};
 use crate::error::WriteError;
 use crate::inner::Inner;
 
@@ -29,6 +30,9 @@ pub(crate) trait WriteRequest: Sized + Send + Sync {
 
     /// The operation, as named in errors.
     const OPERATION: StoreOperation;
+
+    /// The record in the audit log; `None` if it changes no message.
+    fn audited(&self) -> Option<Audited>;
 
     /// Sends the request once, under a lease or under none.
     fn send<'a>(
@@ -47,6 +51,10 @@ impl WriteRequest for Append {
     type Answer = Appended;
     const OPERATION: StoreOperation = StoreOperation::Append;
 
+    fn audited(&self) -> Option<Audited> {
+        Some(Audited::batch(AuditOperation::Append, &self.messages))
+    }
+
     fn send<'a>(&'a self, inner: &'a Inner, lease: Option<LeaseProof>) -> Answering<'a, Appended> {
         inner.store().append(&inner.key, Access { lease }, self)
     }
@@ -60,6 +68,10 @@ impl WriteRequest for Replace {
     type Answer = Counters;
     const OPERATION: StoreOperation = StoreOperation::Replace;
 
+    fn audited(&self) -> Option<Audited> {
+        Some(Audited::batch(AuditOperation::Replace, std::slice::from_ref(&self.message)))
+    }
+
     fn send<'a>(&'a self, inner: &'a Inner, lease: Option<LeaseProof>) -> Answering<'a, Counters> {
         inner.store().replace(&inner.key, Access { lease }, self)
     }
@@ -69,6 +81,10 @@ impl WriteRequest for Splice {
     type Answer = Counters;
     const OPERATION: StoreOperation = StoreOperation::Splice;
 
+    fn audited(&self) -> Option<Audited> {
+        Some(Audited::splice(self))
+    }
+
     fn send<'a>(&'a self, inner: &'a Inner, lease: Option<LeaseProof>) -> Answering<'a, Counters> {
         inner.store().splice(&inner.key, Access { lease }, self)
     }
@@ -77,6 +93,10 @@ impl WriteRequest for Splice {
 impl WriteRequest for Clear {
     type Answer = Counters;
     const OPERATION: StoreOperation = StoreOperation::Clear;
+
+    fn audited(&self) -> Option<Audited> {
+        Some(Audited::all(AuditOperation::Clear))
+    }
 
     fn send<'a>(&'a self, inner: &'a Inner, lease: Option<LeaseProof>) -> Answering<'a, Counters> {
         inner.store().clear(&inner.key, Access { lease }, self)
@@ -89,6 +109,10 @@ pub(crate) struct ClaimFence(pub(crate) LeaseProof);
 impl WriteRequest for ClaimFence {
     type Answer = ();
     const OPERATION: StoreOperation = StoreOperation::Claim;
+
+    fn audited(&self) -> Option<Audited> {
+        None
+    }
 
     fn send<'a>(&'a self, inner: &'a Inner, _: Option<LeaseProof>) -> Answering<'a, ()> {
         inner.store().claim(&inner.key, self.0)
@@ -118,6 +142,18 @@ impl Inner {
     /// the turns of others for at most `waits`; with a timeout of zero it still waits for the first answer. Retryable
     /// errors are retried with the same id for at most the resource's `lock.failure_timeout`.
     pub(crate) async fn write_reporting<W: WriteRequest>(
+        &self,
+        write: &W,
+        lease: Option<LeaseProof>,
+        waits: Duration,
+    ) -> Result<Written<W::Answer>, WriteError> {
+        let audit = Audit::begin(self, write.audited());
+        let done = self.write_until_answered(write, lease, waits).await;
+        audit.end(&done);
+        done
+    }
+
+    async fn write_until_answered<W: WriteRequest>(
         &self,
         write: &W,
         lease: Option<LeaseProof>,

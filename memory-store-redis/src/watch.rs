@@ -104,22 +104,18 @@ pub(crate) struct ServerWatch {
     store: RedisStore,
     key: MemoryKey,
     local: LocalWatch,
-    /// The memory at the last registration.
-    seen: State,
+    /// The memory at the last registration; `None` after a lost connection: another server may have reached the same
+    /// version with other messages.
+    seen: Option<State>,
     registration: Option<Registration>,
 }
 
 impl ServerWatch {
     pub(crate) async fn begin(store: &RedisStore, key: &MemoryKey) -> Result<Self, StoreError> {
         let local = store.watches.watchers.watch(key);
-        let mut watch = Self {
-            store: store.clone(),
-            key: key.clone(),
-            local,
-            seen: State::default(),
-            registration: None,
-        };
-        watch.seen = watch.register().await?;
+        let mut watch =
+            Self { store: store.clone(), key: key.clone(), local, seen: None, registration: None };
+        watch.seen = Some(watch.register().await?);
         Ok(watch)
     }
 
@@ -186,8 +182,12 @@ impl StoreWatch for ServerWatch {
     async fn changed(&mut self) -> Result<(), StoreError> {
         loop {
             let Some(renew_at) = self.renew_at() else {
+                let current = self.store.watches.disconnections();
+                if self.registration.is_some_and(|it| it.disconnections != current) {
+                    self.seen = None;
+                }
                 let state = self.register().await?;
-                if std::mem::replace(&mut self.seen, state) != state {
+                if self.seen.replace(state) != Some(state) {
                     return Ok(());
                 }
                 continue;

@@ -13,6 +13,7 @@ mod remove;
 mod replace;
 mod replace_all;
 mod restore;
+mod secure;
 mod splice;
 mod step;
 

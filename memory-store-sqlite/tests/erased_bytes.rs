@@ -2,10 +2,12 @@
 
 mod support;
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use memory_core::store::{
-    Access, Erase, FlushReceipt, Retention, Scrubbed, SearchQuery, Splice, SummaryRecord,
+    Access, Clear, Erase, FlushReceipt, MessageMeta, RemoveUnused, Retention, Scrubbed,
+    SearchQuery, Splice, SummaryRecord, UnusedMemory,
 };
 use memory_core::{MemoryKey, MemoryStore as _, Message, Sequence};
 use memory_store_sqlite::SqliteStore;
@@ -119,6 +121,42 @@ async fn file_keeps_bytes_without_erasure_or_scrub() {
     assert!(found(&path) >= 60 + 2, "{}", found(&path));
     erase_all(&store, &key).await;
     assert!(found(&path) > 0, "the file is not rewritten yet");
+}
+
+/// Only rows that earlier writes moved need a scrub.
+#[tokio::test]
+async fn deleted_rows_are_overwritten() {
+    for way in ["kept", "erase", "clear", "remove"] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("memory.db");
+        let store = SqliteStore::open(path.clone()).await.unwrap();
+        let key = MemoryKey::new("p", "m", "k").unwrap();
+        append(&store, &key, write(1, 1), &["first", SECRET, "last"]).await.unwrap();
+        let outline = checked_outline(&store, &key).await;
+        match way {
+            "erase" => {
+                let places = [Sequence::new(2)].into_iter().collect();
+                let erase = Erase { write: write(2, 1), places, reason: "test".into() };
+                store.erase(&key, Access::OPEN, &erase).await.map(drop).unwrap();
+            }
+            "clear" => {
+                store.clear(&key, Access::OPEN, &Clear::new(write(2, 1))).await.map(drop).unwrap();
+            }
+            "remove" => {
+                let (generation, version) = (outline.head.generation, outline.head.version);
+                let mut listed = UnusedMemory::new(key.clone(), generation, version);
+                listed.newest = outline.metas.last().map(MessageMeta::newest);
+                let remove = RemoveUnused::new(&listed, NonZeroUsize::new(99).unwrap());
+                assert_eq!(store.remove(&key, remove).await.unwrap().messages, 3);
+            }
+            _ => {}
+        }
+        // The log repeats the row as it was written.
+        let other = rusqlite::Connection::open(&path).unwrap();
+        let truncate = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let busy: i64 = other.query_row(truncate, [], |row| row.get(0)).unwrap();
+        assert_eq!((busy, found(&path)), (0, usize::from(way == "kept")), "{way}");
+    }
 }
 
 #[tokio::test]

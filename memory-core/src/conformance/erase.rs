@@ -423,7 +423,10 @@ async fn replaced_message_is_counted_once(subject: Subject) {
 
 async fn receipts_lose_the_reason_of_a_fallback(subject: Subject) {
     let k = filled(&subject).await;
-    for (id, flush) in [(1, summary(&[2, 3], "*sum1")), (2, summary(&[4], "*sum2"))] {
+    // The third is written from the first one.
+    let flushes = [(&[2, 3][..], "*sum1"), (&[4], "*sum2"), (&[2, 5], "*sum3")];
+    for (id, (places, text)) in (1..).zip(flushes) {
+        let flush = summary(places, text);
         let splice = subject.planned(&k, flush).await;
         let mut receipt = receipt_of(id, &splice);
         let summary = receipt.summary.as_mut().unwrap();
@@ -437,10 +440,10 @@ async fn receipts_lose_the_reason_of_a_fallback(subject: Subject) {
     let archived: Vec<_> = removals.into_iter().filter_map(|removal| removal.receipt).collect();
     assert_eq!(receipts, archived);
     let ids: Vec<_> = receipts.iter().map(|receipt| receipt.id).collect();
-    assert_eq!(ids, [2, 1].map(Uuid::from_u128));
+    assert_eq!(ids, [3, 2, 1].map(Uuid::from_u128));
     let reasons = receipts.into_iter().filter_map(|receipt| receipt.summary);
     let reasons: Vec<_> = reasons.map(|summary| summary.fallback.is_some()).collect();
-    assert_eq!(reasons, [true, false]);
+    assert_eq!(reasons, [false, true, false]);
 }
 
 async fn overdue_messages_are_not_found(subject: Subject) {

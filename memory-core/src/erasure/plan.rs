@@ -96,21 +96,23 @@ impl ErasurePlan {
         for ErasableRemoval { found, .. } in &state.removals {
             erased.extend(found.iter().map(|(meta, _)| meta.id));
         }
-        for (index, kept) in state.removals.iter().enumerate() {
-            plan.erase_archived(index, kept);
-        }
-        let names = |receipt: &FlushReceipt| {
+        let (summaries, repeating) = affected(places, state, &erased);
+        plan.summaries = summaries;
+        let may_quote = |receipt: &FlushReceipt| {
             let names = |set: &SequenceSet| set.meets(places);
-            receipt.removed().into_iter().any(names)
+            receipt.summary.as_ref().is_some_and(|summary| repeating.contains(&summary.id))
+                || receipt.removed().into_iter().any(names)
         };
+        for (index, kept) in state.removals.iter().enumerate() {
+            plan.erase_archived(index, kept, may_quote);
+        }
         for (index, receipt) in state.receipts.iter().enumerate() {
-            if names(receipt)
+            if may_quote(receipt)
                 && let Some(without) = without_texts(receipt)
             {
                 plan.receipts.push((index, without));
             }
         }
-        plan.summaries = affected(places, state, &erased);
         plan
     }
 
@@ -118,9 +120,13 @@ impl ErasurePlan {
         &mut self,
         index: usize,
         ErasableRemoval { removal, found, .. }: &ErasableRemoval,
+        may_quote: impl Fn(&FlushReceipt) -> bool,
     ) {
+        let receipt = removal.receipt.as_ref();
+        let without =
+            receipt.filter(|it| !found.is_empty() || may_quote(it)).and_then(without_texts);
         // With its summary, the original whose place it has is erased.
-        if found.is_empty() {
+        if found.is_empty() && without.is_none() {
             return;
         }
         let mut after = removal.clone();
@@ -134,8 +140,8 @@ impl ErasurePlan {
         let gone: SequenceSet = found.iter().map(|(meta, _)| meta.sequence).collect();
         after.places = removal.places.without(&gone);
         after.erased = removal.erased.union(&gone);
-        if let Some(without) = removal.receipt.as_ref().and_then(without_texts) {
-            after.receipt = Some(without);
+        if without.is_some() {
+            after.receipt = without;
         }
         self.removals.push((index, after));
     }
@@ -176,12 +182,13 @@ fn without_texts(receipt: &FlushReceipt) -> Option<FlushReceipt> {
     Some(without)
 }
 
-/// The summaries that remain and were written from messages at these places, or may have been.
+/// The summaries that remain and were written from messages at these places, or may have been; and the ids of all such
+/// summaries, also of those that do not remain.
 fn affected(
     places: &SequenceSet,
     state: &Erasable,
     erased: &HashSet<MessageId>,
-) -> Vec<AffectedSummary> {
+) -> (Vec<AffectedSummary>, HashSet<MessageId>) {
     let archived =
         state.removals.iter().flat_map(|ErasableRemoval { removal, summaries, .. }| {
             summaries.iter().map(|(sequence, id)| (*sequence, *id, Some(removal.number)))
@@ -189,9 +196,6 @@ fn affected(
     let present = state.summaries.iter().map(|(sequence, id)| (*sequence, *id, None));
     let remaining: Vec<_> =
         archived.chain(present).filter(|(_, id, _)| !erased.contains(id)).collect();
-    if remaining.is_empty() {
-        return Vec::new();
-    }
     // Receipts of the archive that are not among the newest are older than these.
     let newest: HashSet<_> = state.receipts.iter().map(|receipt| receipt.id).collect();
     let older = state.removals.iter().filter_map(|kept| kept.removal.receipt.as_ref());
@@ -244,5 +248,6 @@ fn affected(
     found.sort_unstable_by_key(|summary| {
         (summary.sequence, summary.removal.is_none(), summary.removal)
     });
-    found
+    written.extend(found.iter().map(|summary| summary.id));
+    (found, written)
 }

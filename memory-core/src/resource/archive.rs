@@ -7,13 +7,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::duration;
 use crate::archive::Retention;
+use crate::store::Durability;
 
 /// The archive of a memory, which keeps the messages that a flush, a clear or a rewind removes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct ArchiveSettings {
-    /// How long removed messages are kept, but never longer than `persistence.ttl`. Default: `none`.
+    /// How long removed messages are kept, but never longer than `persistence.ttl`. Default: `30d`, and `none` on a
+    /// store whose messages end with the process.
     pub keep: ArchiveKeep,
     /// The most bytes of archived messages of one memory; the oldest removals are dropped first. Default: 64 MiB.
     #[serde(deserialize_with = "bytes")]
@@ -22,11 +24,17 @@ pub struct ArchiveSettings {
 
 impl Default for ArchiveSettings {
     fn default() -> Self {
-        Self { keep: ArchiveKeep::None, max_bytes: Retention::DEFAULT_MAX_BYTES }
+        Self { keep: ArchiveKeep::Default, max_bytes: Retention::DEFAULT_MAX_BYTES }
     }
 }
 
 impl ArchiveSettings {
+    /// Keeps nothing.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { keep: ArchiveKeep::None, ..Self::default() }
+    }
+
     /// Keeps removed messages for this time.
     #[must_use]
     pub fn keep_for(time: Duration) -> Self {
@@ -39,11 +47,14 @@ impl ArchiveSettings {
         Self { keep: ArchiveKeep::Forever, ..Self::default() }
     }
 
-    /// The settings for a store; `None` if nothing is kept.
+    /// The retention in a store of this durability; `None` if nothing is kept.
+    /// [`MemoryResource::retention`](super::MemoryResource::retention) also obeys the TTL.
     #[must_use]
-    pub const fn retention(&self) -> Option<Retention> {
+    pub fn retention(&self, durability: Durability) -> Option<Retention> {
         let keep = match self.keep {
+            ArchiveKeep::Default if durability == Durability::Memory => return None,
             ArchiveKeep::None => return None,
+            ArchiveKeep::Default => Some(ArchiveKeep::DEFAULT_TIME),
             ArchiveKeep::For(time) => Some(time),
             ArchiveKeep::Forever => None,
         };
@@ -56,8 +67,12 @@ impl ArchiveSettings {
 }
 
 /// How long removed messages are kept. In a resource: `none`, `forever`, or a duration such as `30d`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum ArchiveKeep {
+    /// For 30 days, but nothing on a store whose messages end with the process ([`Durability::Memory`]). In a resource:
+    /// `default`.
+    #[default]
+    Default,
     /// Nothing is kept.
     None,
     /// For this time after the removal.
@@ -66,9 +81,15 @@ pub enum ArchiveKeep {
     Forever,
 }
 
+impl ArchiveKeep {
+    /// The time for which a store that outlives its process keeps removed messages by default: 30 days.
+    pub const DEFAULT_TIME: Duration = Duration::from_secs(30 * 24 * 3_600);
+}
+
 impl Serialize for ArchiveKeep {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match self {
+            Self::Default => to.serialize_str("default"),
             Self::None => to.serialize_str("none"),
             Self::For(time) => to.serialize_str(&duration::display(*time)),
             Self::Forever => to.serialize_str("forever"),
@@ -80,6 +101,7 @@ impl<'de> Deserialize<'de> for ArchiveKeep {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         match &*text {
+            "default" => Ok(Self::Default),
             "none" => Ok(Self::None),
             "forever" => Ok(Self::Forever),
             time => duration::parse(time).map(Self::For).map_err(|problem| {
@@ -141,13 +163,14 @@ mod tests {
         let day = Duration::from_hours(24);
         let thirty = read(json!({"keep": "30d"})).unwrap();
         assert_eq!(thirty, ArchiveSettings::keep_for(30 * day));
-        assert_eq!(thirty.retention(), Some(Retention::keep_for(30 * day)));
+        assert_eq!(thirty.retention(Durability::Memory), Some(Retention::keep_for(30 * day)));
         let small = read(json!({"keep": "forever", "max_bytes": "512KiB"})).unwrap();
-        let retention = small.retention().unwrap();
+        let retention = small.retention(Durability::Memory).unwrap();
         assert_eq!((retention.keep, retention.max_bytes), (None, 512 << 10));
-        assert_eq!(read(json!({})).unwrap().retention(), None);
+        assert_eq!(read(json!({"keep": "none"})).unwrap(), ArchiveSettings::none());
+        assert_eq!(ArchiveSettings::none().retention(Durability::Disk), None);
         assert_eq!(read(json!({"max_bytes": 7})).unwrap().max_bytes, 7);
-        for settings in [thirty, small, ArchiveSettings::default()] {
+        for settings in [thirty, small, ArchiveSettings::default(), ArchiveSettings::none()] {
             assert_eq!(read(serde_json::to_value(settings).unwrap()).unwrap(), settings);
         }
         for (wrong, told) in [
@@ -160,5 +183,31 @@ mod tests {
             let error = read(wrong).unwrap_err().to_string();
             assert!(error.contains(told), "{error}");
         }
+    }
+
+    #[test]
+    fn default_depends_on_the_store() {
+        let resource = crate::MemoryResource::new("support", 8_000);
+        let thirty = Some(Retention::keep_for(Duration::from_hours(30 * 24)));
+        assert_eq!(resource.retention(Durability::Memory), None);
+        assert_eq!(resource.retention(Durability::Process), thirty);
+        assert_eq!(resource.retention(Durability::Disk), thirty);
+    }
+
+    #[test]
+    fn nothing_is_kept_longer_than_the_ttl() {
+        let mut resource = crate::MemoryResource::new("support", 8_000);
+        let hour = Duration::from_hours(1);
+        resource.persistence.ttl = Some(hour);
+        for settings in [
+            ArchiveSettings::default(),
+            ArchiveSettings::forever(),
+            ArchiveSettings::keep_for(2 * hour),
+        ] {
+            resource.archive = settings;
+            assert_eq!(resource.retention(Durability::Disk), Some(Retention::keep_for(hour)));
+        }
+        resource.archive = ArchiveSettings::keep_for(hour / 2);
+        assert_eq!(resource.retention(Durability::Disk), Some(Retention::keep_for(hour / 2)));
     }
 }

@@ -178,12 +178,9 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "the test measures pure computation")]
     fn text_above_the_bound_is_estimated() {
         let counter = counter(Vocabulary::O200kBase);
-        let text = "\n".repeat(15_000_000);
-        let started = std::time::Instant::now();
+        // The time of an exact count of 15 MB of this text is half a minute, with optimizations.
+        let text = "\n".repeat(TiktokenCounter::ESTIMATE_ABOVE + 1);
         assert_eq!(counter.count(&text), EstimateCounter.count(&text));
-        // Counted exactly, it takes half a minute in a build with optimizations.
-        assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
-
         let text = "zyxwvut ".repeat(20);
         let at = |bytes| counter.with_estimate_above(bytes).count(&text);
         assert_eq!(at(text.len()), counter.encoding.count(&text));

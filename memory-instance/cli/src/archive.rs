@@ -13,7 +13,7 @@ use crate::tail::show;
 
 /// List what was removed from a memory and is in its archive, show it, or undo it
 ///
-/// A memory has an archive if its resource has one: archive: { keep: 30d }. Undoing a flush returns the original
+/// Removed messages are kept for 30 days, or as the resource says: archive: { keep: 90d }. Undoing a flush returns the original
 /// messages and tool results to their places and removes the summary; automatic flushes then wait for the next `memory flush`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

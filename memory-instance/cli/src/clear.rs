@@ -6,9 +6,10 @@ use crate::out::{Out, count};
 
 /// Remove all messages of a memory
 ///
-/// A memory whose resource has an archive (`archive: { keep: 30d }`) keeps the removed messages there until that time
-/// is over; --purge removes them and the archive at once. Its flush receipts are removed too. The removed messages count as cleared. The memory still recognizes its
-/// imports: importing the same file again appends nothing, unless `memory import` gets another --source.
+/// The archive of the memory keeps the removed messages for 30 days, unless its resource says otherwise (`archive: {
+/// keep: none }`); --purge removes them and the archive at once. Its flush receipts are removed too. The removed
+/// messages count as cleared. The memory still recognizes its imports: importing the same file again appends nothing,
+/// unless `memory import` gets another --source.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

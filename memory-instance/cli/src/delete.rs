@@ -43,7 +43,7 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
         checkpoint = Some(scrubbed);
     }
     if out.json() {
-        return out.compact(&Report { receipt, checkpoint });
+        return out.compact(&Report { receipt, rewritten: None, checkpoint });
     }
     let DeletionReceipt { messages, remaining, .. } = receipt;
     let deleted = count(messages, "message", "messages");

@@ -2,7 +2,7 @@
 
 use memory_core::Sequence;
 use memory_core::store::{Erasure, Scrubbed};
-use memory_instance::ErasureReceipt;
+use memory_instance::{ErasureReceipt, RewriteOutcome, RewrittenSummary};
 use serde::Serialize;
 
 use crate::args::Memories;
@@ -18,7 +18,7 @@ use crate::out::{Out, count};
 #[command(after_help = "\
 Examples:
   memory erase 12 --key airline-00-0 --reason 'request 4711'
-  memory erase 12,15-18 --key airline-00-0 --reason 'request 4711' --checkpoint")]
+  memory erase 12,15-18 --key airline-00-0 --reason 'request 4711' --rewrite-summaries --checkpoint")]
 pub(crate) struct Args {
     /// The numbers of the messages, such as 12,15-18; see memory tail and memory archive
     #[arg(value_name = "SEQUENCES")]
@@ -26,6 +26,9 @@ pub(crate) struct Args {
     /// Why, in at most 256 bytes
     #[arg(long)]
     reason: String,
+    /// Write summaries that may repeat them anew, from the other messages in the archive
+    #[arg(long)]
+    rewrite_summaries: bool,
     /// Rewrite a SQLite file and truncate its log, so that its free space has no remains; other writers wait meanwhile
     #[arg(long)]
     checkpoint: bool,
@@ -42,6 +45,8 @@ impl Args {
 pub(crate) struct Report<T> {
     #[serde(flatten)]
     pub(crate) receipt: T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rewritten: Option<Vec<RewrittenSummary>>,
     pub(crate) checkpoint: Option<Scrubbed>,
 }
 
@@ -63,6 +68,10 @@ fn places(sequences: &str) -> anyhow::Result<Vec<Sequence>> {
 pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyhow::Result<()> {
     let memory = memories.the_one().await?;
     let mut receipt = memory.erase(places(&args.sequences)?, &args.reason).await?;
+    let mut rewritten = None;
+    if args.rewrite_summaries {
+        rewritten = Some(memory.rewrite_summaries(&receipt.erasure).await?);
+    }
     let mut checkpoint = None;
     if args.checkpoint {
         let scrubbed = memories.manager.scrub().await?;
@@ -70,19 +79,29 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
         checkpoint = Some(scrubbed);
     }
     if out.json() {
-        return out.compact(&Report { receipt, checkpoint });
+        return out.compact(&Report { receipt, rewritten, checkpoint });
     }
     let ErasureReceipt {
         erasure: Erasure { messages, not_found, summaries, .. }, remaining, ..
     } = receipt;
     let erased = count(messages, "message", "messages");
     out.line(format!("{}: {erased} erased, {} not found", memory.key(), not_found.len()))?;
-    for summary in summaries {
+    let outcomes = rewritten.unwrap_or_default();
+    for (index, summary) in summaries.into_iter().enumerate() {
         let place = match summary.removal {
             Some(removal) => format!("{} in the archive, removal {removal}", summary.sequence),
             None => summary.sequence.to_string(),
         };
-        out.line(format!("  summary {place} may repeat it"))?;
+        let outcome = match outcomes.get(index).map(|one| one.outcome) {
+            Some(RewriteOutcome::Rewritten { .. }) => "was rewritten",
+            Some(RewriteOutcome::Removed) => "was removed, too little was left for a summary",
+            Some(RewriteOutcome::NoOriginals) => {
+                "may repeat it, and could not be rewritten without its messages"
+            }
+            Some(RewriteOutcome::Gone) => "was replaced meanwhile; run the command again",
+            _ => "may repeat it",
+        };
+        out.line(format!("  summary {place} {outcome}"))?;
     }
     for copy in remaining {
         out.line(format!("  not reached: {}", copy.as_str()))?;

@@ -1,6 +1,6 @@
 //! `memory import`.
 
-mod formats;
+pub(crate) mod formats;
 mod pool;
 mod records;
 mod report;
@@ -9,12 +9,13 @@ mod source;
 mod survey;
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use memory_core::{MemoryKey, Message};
 use memory_instance::KeyTemplate;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
@@ -23,7 +24,7 @@ use self::formats::Format;
 use self::pool::Pool;
 use self::report::Report;
 use self::source::Source;
-use self::survey::{Findings, Router};
+use self::survey::{Findings, Problem, Router};
 use crate::args::Memories;
 use crate::failure::{note, usage};
 use crate::out::{Out, count};
@@ -179,6 +180,56 @@ fn check_all(
         Some(bad) => anyhow::bail!("{bad}; nothing was appended"),
         None => Ok((sources, findings)),
     }
+}
+
+/// The messages of a file that is to be the content of one memory. A bad record is an error.
+pub(crate) async fn read_for(
+    memories: &Memories,
+    key: &MemoryKey,
+    file: &Path,
+    format: Option<&'static Format>,
+) -> anyhow::Result<Vec<Message>> {
+    let Some(template) = memories.template()? else {
+        return Err(usage("give the memory by --key"));
+    };
+    let router = Router {
+        manager: memories.manager.clone(),
+        resource: memories.resource.id.clone(),
+        template,
+        variables: memories.variables.clone(),
+        line_bytes: memories.resource.limits.line_bytes(),
+        format,
+        skip_bad: false,
+        replace_surrogates: false,
+    };
+    let (file, key) = (file.to_owned(), key.clone());
+    spawn_blocking(move || {
+        let source = Source::open(&file, None, router.line_bytes)?;
+        let mut records = source.read()?;
+        let mut routing = router.routing();
+        let mut messages = Vec::new();
+        let name = source.name();
+        loop {
+            let record = records.next().map_err(|error| source.unreadable(&error))?;
+            let is_last = record.is_none();
+            let complete = match record {
+                Some(record) => routing.push(&record),
+                None => routing.finish().into_iter().collect(),
+            };
+            for routed in complete {
+                let routed = routed
+                    .map_err(|Problem { line, text }| anyhow::anyhow!("{name}:{line}: {text}"))?;
+                if let Some(other) = routed.key.filter(|other| *other != key) {
+                    anyhow::bail!("{name}:{}: the record is of the memory {other}", routed.line);
+                }
+                messages.extend(routed.messages);
+            }
+            if is_last {
+                return Ok(messages);
+            }
+        }
+    })
+    .await?
 }
 
 fn passed_over(bad: u64) -> String {

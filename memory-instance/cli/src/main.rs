@@ -24,6 +24,7 @@ mod health;
 mod import;
 mod keys;
 mod lease;
+mod replace_all;
 mod rewind;
 mod search;
 mod sweep;
@@ -93,6 +94,7 @@ enum Command {
     Erase(erase::Args),
     Delete(delete::Args),
     Replace(edit::ReplaceArgs),
+    ReplaceAll(replace_all::Args),
     Rewind(rewind::Args),
     Search(search::Args),
     Set(edit::SetArgs),
@@ -160,6 +162,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                 Command::Erase(args) => args.check()?,
                 Command::Delete(args) => args.check()?,
                 Command::Replace(args) => args.check()?,
+                Command::ReplaceAll(args) => args.check()?,
                 Command::Rewind(args) => args.check()?,
                 Command::Search(args) => args.check()?,
                 Command::Set(args) => args.check()?,
@@ -193,6 +196,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                     Command::Erase(args) => erase::run(&memories, args, &mut out).await,
                     Command::Delete(args) => delete::run(&memories, args, &mut out).await,
                     Command::Replace(args) => edit::replace(&memories, args, &mut out).await,
+                    Command::ReplaceAll(args) => replace_all::run(&memories, args, &mut out).await,
                     Command::Rewind(args) => rewind::run(&memories, args, &mut out).await,
                     Command::Search(args) => search::run(&memories, args, &mut out).await,
                     Command::Set(args) => edit::set(&memories, args, &mut out).await,

@@ -5,6 +5,7 @@ use memory_core::store::{Access, CopyProgress, CopyStep, CopyWrite, StoreOperati
 use uuid::Uuid;
 
 use super::chunks::{Chunk, Chunks, Stopped};
+use crate::audit::{AuditOperation, Audited};
 use crate::error::MemoryError;
 use crate::inner::Inner;
 use crate::write::{Answering, WriteRequest};
@@ -12,6 +13,10 @@ use crate::write::{Answering, WriteRequest};
 impl WriteRequest for CopyWrite {
     type Answer = CopyProgress;
     const OPERATION: StoreOperation = StoreOperation::Copy;
+
+    fn audited(&self) -> Option<Audited> {
+        Some(Audited::all(AuditOperation::Copy))
+    }
 
     fn send<'a>(
         &'a self,

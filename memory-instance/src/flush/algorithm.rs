@@ -68,7 +68,7 @@ impl Inner {
                 Planned::Outdated => continue,
             };
             splice.flusher = Some(flusher);
-            splice.archive = self.rules.resource.archive.retention();
+            splice.archive = self.rules.archive;
             let waits = self.commit_patience(trigger);
             match self.write(&*splice, None, waits).await {
                 Ok(_) => return Ok(splice.receipt),
@@ -183,7 +183,7 @@ impl Inner {
     }
 
     /// Has the summary of these messages written. Appends continue meanwhile.
-    async fn summarize(&self, messages: Vec<StoredMessage>) -> Option<WrittenSummary> {
+    pub(crate) async fn summarize(&self, messages: Vec<StoredMessage>) -> Option<WrittenSummary> {
         let rules = &self.rules;
         let request = SummaryRequest::new(messages, &rules.settings, Arc::clone(&rules.counter))?;
         let summary = rules.chain.run(request, &TokioTimer).await;

@@ -4,7 +4,10 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use memory_core::store::{Access, FlushReceipt, MessageId, Retention, Splice};
+use memory_core::store::{
+    Access, Erasure, FlushReceipt, Generation, MessageId, NewMessage, Retention, Splice,
+    SummaryRecord, WriterId,
+};
 use memory_core::{ContentType, EstimateCounter, Message, Priority, Sequence};
 use memory_flush::{
     CompactOptions, FallbackChain, FlushSettings, RuleBasedSummarizer, Summarizer, SummaryRequest,
@@ -38,6 +41,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance::delete",
     "MemoryInstance::erase",
     "MemoryInstance::erasures",
+    "MemoryInstance::rewrite_summaries",
     "MemoryInstance::close_call",
     "MemoryInstance::calibrate",
     "MemoryInstance::close_call, with a flush that it finds due",
@@ -278,6 +282,38 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             assert!(withdrawn == 2 || (withdrawn == 0 && done.is_none()), "{what}: {withdrawn}");
             let recorded = memory.erasures().await.unwrap().len();
             assert_eq!(recorded, usize::from(withdrawn == 2), "{what}");
+            done.is_some()
+        }
+        "MemoryInstance::rewrite_summaries" => {
+            let outline = case.outline().await;
+            let mut splice = Splice::of(&outline);
+            let metas = &outline.metas[..20];
+            splice.summarized = metas.iter().map(|meta| meta.sequence).collect();
+            let id = MessageId::new(uuid::Uuid::from_u128(fastrand::u128(..)));
+            let now = metas[0].created_at;
+            splice.summary = Some(NewMessage {
+                id,
+                message: Message::system("quotes"),
+                tokens: 1,
+                priority: None,
+                content_type: ContentType::Summary,
+                created_at: now,
+            });
+            let flush = uuid::Uuid::from_u128(fastrand::u128(..));
+            let mut receipt = FlushReceipt::new(flush, "test", now);
+            receipt.summarized = splice.summarized.iter().copied().collect();
+            let at = metas[0].sequence;
+            receipt.summary = Some(SummaryRecord::new(id, at, 1, "test"));
+            splice.receipt = Some(receipt);
+            splice.archive = Some(Retention::forever());
+            let store = &case.world.store;
+            store.splice(memory.key(), Access::OPEN, &splice).await.unwrap();
+            let erasure = memory.erase([metas[1].sequence], "test").await.unwrap().erasure;
+            assert_eq!(erasure.summaries.len(), 1, "{what}");
+            let done = cut.off(memory.rewrite_summaries(&erasure)).await.map(Result::unwrap);
+            case.settle().await;
+            let quoted = case.texts().await.iter().any(|text| text == "quotes");
+            assert!(!quoted || done.is_none(), "{what}");
             done.is_some()
         }
         "MemoryInstance::backup" | "BackupReader::open" => {
@@ -624,6 +660,8 @@ async fn assert_copied(case: &Case<'_>, other: &MemoryInstance) {
 /// Every operation that a read-only handle refuses; returns whether each completed.
 async fn refused_writes(memory: &MemoryInstance, cut: Cut) -> bool {
     let prepared = memory.prepare(batch()).unwrap();
+    let write = WriterId::new(1).write(1);
+    let erasure = Erasure::new(write, "test", jiff::Timestamp::UNIX_EPOCH, Generation::NONE);
     let exclusive = async {
         match memory.exclusive(|_| async {}).await {
             Err(ExclusiveError::Begin(error)) => Err(*error),
@@ -638,6 +676,7 @@ async fn refused_writes(memory: &MemoryInstance, cut: Cut) -> bool {
         cut.off(memory.purge()).await.map(|done| done.unwrap_err()),
         cut.off(memory.undo_flush(uuid::Uuid::nil())).await.map(|done| done.unwrap_err()),
         cut.off(memory.erase([Sequence::ZERO], "test")).await.map(|done| done.unwrap_err()),
+        cut.off(memory.rewrite_summaries(&erasure)).await.map(|done| done.unwrap_err()),
         cut.off(memory.replace(Sequence::ZERO, one())).await.map(|done| done.unwrap_err()),
         cut.off(memory.replace_all(batch(), None)).await.map(|done| done.unwrap_err()),
         cut.off(memory.delete()).await.map(|done| done.unwrap_err()),

@@ -36,6 +36,7 @@ fn child() {
         Errand::Write => runtime.block_on(work(&orders)),
         Errand::Copy => runtime.block_on(crate::copied::copy(&orders)),
         Errand::Edit => runtime.block_on(crate::watched::edit(&orders)),
+        Errand::Past => runtime.block_on(crate::past::change(&orders)),
         Errand::Lease => runtime.block_on(crate::parent::hold_a_lease(&orders)),
     }
 }
@@ -49,7 +50,7 @@ pub(crate) fn say(line: &str) {
 }
 
 /// The TTL of the children's leases: short, because their holders die.
-const DOOMED: Duration = Duration::from_millis(240);
+pub(crate) const DOOMED: Duration = Duration::from_millis(240);
 
 /// Settings that parent and children share: messages of 20 tokens, and a flush every dozen batches.
 pub(crate) fn builder(padding: usize, lease: Duration) -> ManagerBuilder {

@@ -18,5 +18,6 @@ mod marks;
 #[cfg(feature = "redis")]
 mod on_redis_servers;
 mod parent;
+mod past;
 mod sqlite;
 mod watched;

@@ -22,7 +22,7 @@ const SEED: &str = "MEMORY_CRASH_SEED";
 const CHILD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The TTL of the parent's leases. Only an overloaded machine exceeds it.
-const LASTING: Duration = Duration::from_secs(30);
+pub(crate) const LASTING: Duration = Duration::from_secs(30);
 
 /// The work of a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,8 @@ pub(crate) enum Errand {
     Edit,
     /// Fork and copy a memory once.
     Copy,
+    /// Append, and change the past, until it is killed.
+    Past,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

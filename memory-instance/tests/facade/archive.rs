@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use memory_core::resource::ArchiveSettings;
-use memory_core::store::{RemovalCause, RestoreRefusal, StoreErrorKind};
+use memory_core::store::{Durability, RemovalCause, RestoreRefusal, StoreErrorKind};
 use memory_core::{MemoryResource, Message, Sequence, StoredMessage};
 use memory_instance::{FlushMode, ManagerBuilder, MemoryInstance};
 
@@ -18,6 +18,7 @@ on_every_backend![
     clear_keeps_an_archive_and_purge_none,
     memory_without_an_archive_refuses_to_undo,
     summary_of_a_summary_is_undone_last_first,
+    default_archive_follows_the_store_and_the_ttl,
 ];
 
 fn archiving() -> MemoryResource {
@@ -146,7 +147,8 @@ async fn clear_keeps_an_archive_and_purge_none(on: On) {
 }
 
 async fn memory_without_an_archive_refuses_to_undo(on: On) {
-    let resource = MemoryResource::new("m", 400);
+    let mut resource = MemoryResource::new("m", 400);
+    resource.archive = ArchiveSettings::none();
     let world = on.world(with(resource).with_flush_mode(FlushMode::Manual)).await;
     let memory = world.memory();
     talk(&memory, 40).await;
@@ -177,4 +179,30 @@ async fn summary_of_a_summary_is_undone_last_first(on: On) {
     assert_eq!(messages[..40], before);
     assert_eq!(messages.len(), 80);
     checked(&memory, &world.manager).await;
+}
+
+async fn default_archive_follows_the_store_and_the_ttl(on: On) {
+    for ttl in [None, Some(Duration::from_hours(2))] {
+        let mut resource = MemoryResource::new("m", 400);
+        resource.persistence.ttl = ttl;
+        let world = on.world(with(resource).with_flush_mode(FlushMode::Manual)).await;
+        let memory = world.memory();
+        talk(&memory, 40).await;
+        memory.perform_flush().await.unwrap().unwrap();
+        let version = memory.version().await.unwrap();
+        memory.rewind(Sequence::new(39), version).await.unwrap().applied().unwrap();
+        memory.replace_all([Message::user("anew")], None).await.unwrap().applied().unwrap();
+        memory.clear().await.unwrap();
+        let removals = memory.removals(None, TEN).await.unwrap();
+        if world.manager.store().durability() == Durability::Memory {
+            assert!(removals.is_empty());
+            continue;
+        }
+        let kept = ttl.unwrap_or(Duration::from_hours(30 * 24));
+        assert_eq!(removals.len(), 4);
+        for removal in removals {
+            let end = removal.removed_at.checked_add(kept).unwrap();
+            assert_eq!(removal.keep_until, Some(end));
+        }
+    }
 }

@@ -12,7 +12,9 @@ use memory_core::store::{
 };
 use memory_core::{MemoryResource, Message, Profile, Sequence, check_request};
 use memory_flush::from_fn;
-use memory_instance::{FlushMode, ManagerBuilder, MemoryInstance, SweepOptions, WatchFrom};
+use memory_instance::{
+    FlushMode, ManagerBuilder, MemoryInstance, RewriteOutcome, SweepOptions, WatchFrom,
+};
 use tokio::sync::Notify;
 
 use crate::support::{On, World, checked, texts, with};
@@ -21,6 +23,10 @@ on_every_backend![
     erased_message_is_gone_for_all_readers,
     erased_result_leaves_a_valid_window,
     erased_original_is_gone_and_its_summary_listed,
+    summaries_are_rewritten_without_erased_messages,
+    summary_without_originals_is_not_rewritten,
+    rewrite_obeys_an_erasure_meanwhile,
+    summary_with_too_few_messages_is_removed,
     watcher_reports_an_erasure,
     deleted_memory_begins_anew,
     deletion_waits_for_an_exclusive_turn,
@@ -39,7 +45,11 @@ fn manual() -> ManagerBuilder {
 }
 
 async fn talk(memory: &MemoryInstance, count: usize) {
-    for number in 0..count {
+    say(memory, 0..count).await;
+}
+
+async fn say(memory: &MemoryInstance, numbers: std::ops::Range<usize>) {
+    for number in numbers {
         let text = format!("message {number} of a conversation that goes on");
         memory.append(Message::user(text)).await.unwrap();
     }
@@ -47,7 +57,8 @@ async fn talk(memory: &MemoryInstance, count: usize) {
 
 async fn erased_message_is_gone_for_all_readers(on: On) {
     let world = on.world(manual()).await;
-    let (memory, other) = (world.memory(), world.memory());
+    let memory = world.memory();
+    let other = world.in_another_process(manual());
     memory.append_all(["one", "two", "three"].map(Message::user)).await.unwrap();
     // Warm views, and a batch that this process has appended itself.
     assert_eq!(texts(&other).await.len(), 3);
@@ -108,6 +119,157 @@ async fn erased_original_is_gone_and_its_summary_listed(on: On) {
     assert!(refused.to_string().contains("was erased"), "{refused}");
     let counters = checked(&memory, &world.manager).await.head.counters;
     assert_eq!(counters.withdrawn, 1);
+}
+
+/// A summary that names all messages, after the summary before.
+fn quoting(request: &memory_flush::SummaryRequest) -> String {
+    let name = |text: &str| text.split_inclusive("of").next().unwrap().to_owned();
+    let names = request.messages.iter().map(|one| name(&one.message.text()));
+    let previous = request.previous.iter().map(ToString::to_string);
+    previous.chain(names).collect::<Vec<_>>().join("|")
+}
+
+fn quoting_manager() -> ManagerBuilder {
+    let mut resource = MemoryResource::new("m", 1_200);
+    resource.archive = ArchiveSettings::keep_for(Duration::from_hours(24));
+    resource.flushing_strategy.summary_tokens = Some(500);
+    let quoting = from_fn("quoting", |request| async move { Ok(quoting(&request)) });
+    with(resource).with_flush_mode(FlushMode::Manual).with_summarizer(quoting)
+}
+
+async fn summaries_are_rewritten_without_erased_messages(on: On) {
+    let world = on.world(quoting_manager()).await;
+    let memory = world.memory();
+    let other = world.in_another_process(quoting_manager());
+    say(&memory, 0..60).await;
+    let first = memory.perform_flush().await.unwrap().unwrap();
+    say(&memory, 60..100).await;
+    let second = memory.perform_flush().await.unwrap().unwrap();
+    let summary = second.summary.as_ref().unwrap();
+    // The second summary was written from the first one, which was written from the message.
+    let place = first.summarized.ranges()[0].1;
+    assert!(second.summarized.contains(first.summary.as_ref().unwrap().sequence));
+    let erasure = memory.erase([place], "test").await.unwrap().erasure;
+    let secret = format!("message {} of", place.number() - 1);
+    assert!(texts(&other).await.iter().any(|text| text.contains(&secret)));
+    let outcomes = memory.rewrite_summaries(&erasure).await.unwrap();
+    let outcomes: Vec<_> = outcomes.into_iter().map(|one| one.outcome).collect();
+    let [RewriteOutcome::Archived, RewriteOutcome::Rewritten { id }] = outcomes[..] else {
+        panic!("{outcomes:?}")
+    };
+    for reader in [&memory, &other] {
+        let messages = reader.messages().await.unwrap();
+        assert!(messages.iter().all(|one| !one.message.text().contains(&secret)));
+        let new = messages.iter().find(|one| one.meta.id == id).unwrap();
+        assert!(new.meta.is_summary() && new.meta.sequence == summary.sequence);
+        let text = new.message.text();
+        assert!(text.contains("message 0 of") && text.contains("message 2 of"), "{text}");
+    }
+    checked(&memory, &world.manager).await;
+    let again = memory.rewrite_summaries(&erasure).await.unwrap();
+    assert_eq!(again[1].outcome, RewriteOutcome::Gone);
+    // The rewritten summary is written anew from the same originals.
+    let other_place = first.summarized.ranges()[0].0.plus(1);
+    let erasure = memory.erase([other_place], "test").await.unwrap().erasure;
+    let outcomes = memory.rewrite_summaries(&erasure).await.unwrap();
+    let rewritten = |one: &memory_instance::RewrittenSummary| match one.outcome {
+        RewriteOutcome::Rewritten { id } => Some(id),
+        _ => None,
+    };
+    let id = outcomes.iter().find_map(rewritten).unwrap();
+    let messages = memory.messages().await.unwrap();
+    let text = messages.iter().find(|one| one.meta.id == id).unwrap().message.text();
+    let gone = format!("message {} of", other_place.number() - 1);
+    assert!(!text.contains(&secret) && !text.contains(&gone), "{text}");
+    assert!(text.contains("message 0 of"), "{text}");
+    let all = second.summarized.union(&first.summarized);
+    let erasure = memory.erase(all.iter(), "test").await.unwrap().erasure;
+    assert!(memory.rewrite_summaries(&erasure).await.unwrap().is_empty());
+}
+
+async fn summary_without_originals_is_not_rewritten(on: On) {
+    let mut resource = MemoryResource::new("m", 400);
+    resource.archive = ArchiveSettings::none();
+    let world = on.world(with(resource).with_flush_mode(FlushMode::Manual)).await;
+    let memory = world.memory();
+    talk(&memory, 40).await;
+    let receipt = memory.perform_flush().await.unwrap().unwrap();
+    let before = texts(&memory).await;
+    let erasure = memory.erase([receipt.summarized.ranges()[0].1], "test").await.unwrap().erasure;
+    let outcomes = memory.rewrite_summaries(&erasure).await.unwrap();
+    assert_eq!((outcomes.len(), outcomes[0].outcome), (1, RewriteOutcome::NoOriginals));
+    assert_eq!(texts(&memory).await, before);
+}
+
+async fn rewrite_obeys_an_erasure_meanwhile(on: On) {
+    let (writing, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let told = (Arc::clone(&writing), Arc::clone(&go_on));
+    let slow = from_fn("slow", move |request| {
+        let (writing, go_on) = (Arc::clone(&told.0), Arc::clone(&told.1));
+        async move {
+            writing.notify_one();
+            go_on.notified().await;
+            Ok(quoting(&request))
+        }
+    });
+    let mut resource = MemoryResource::new("m", 1_200);
+    resource.archive = ArchiveSettings::keep_for(Duration::from_hours(24));
+    resource.flushing_strategy.summary_tokens = Some(500);
+    let builder = with(resource).with_flush_mode(FlushMode::Manual).with_summarizer(slow);
+    let world = on.world(builder).await;
+    let memory = world.memory();
+    talk(&memory, 60).await;
+    go_on.notify_one();
+    let receipt = memory.perform_flush().await.unwrap().unwrap();
+    writing.notified().await;
+    let (first, last) = receipt.summarized.ranges()[0];
+    let erasure = memory.erase([last], "test").await.unwrap().erasure;
+    let rewriting = {
+        let memory = memory.clone();
+        tokio::spawn(async move { memory.rewrite_summaries(&erasure).await })
+    };
+    writing.notified().await;
+    // It has read the originals.
+    memory.erase([first.plus(1)], "test").await.unwrap();
+    go_on.notify_one();
+    writing.notified().await;
+    go_on.notify_one();
+    let outcomes = rewriting.await.unwrap().unwrap();
+    assert!(matches!(outcomes[0].outcome, RewriteOutcome::Rewritten { .. }), "{outcomes:?}");
+    let all = texts(&memory).await.join(" ");
+    for erased in [first.plus(1), last] {
+        assert!(!all.contains(&format!("message {} of", erased.number() - 1)), "{all}");
+    }
+    assert!(all.contains("message 0 of"), "{all}");
+}
+
+async fn summary_with_too_few_messages_is_removed(on: On) {
+    let world = on.world(quoting_manager()).await;
+    let memory = world.memory();
+    talk(&memory, 60).await;
+    let receipt = memory.perform_flush().await.unwrap().unwrap();
+    let summary = receipt.summary.as_ref().unwrap();
+    // The original at the place of the summary stays, and so does the summary.
+    let others = receipt.summarized.iter().filter(|place| *place != summary.sequence);
+    let others: Vec<_> = others.collect();
+    let erasure = memory.erase(others.clone(), "test").await.unwrap().erasure;
+    let outcomes = memory.rewrite_summaries(&erasure).await.unwrap();
+    let messages = memory.messages().await.unwrap();
+    match outcomes[0].outcome {
+        RewriteOutcome::Removed => {
+            assert!(messages.iter().all(|message| !message.meta.is_summary()));
+        }
+        RewriteOutcome::Rewritten { id } => {
+            let text = messages.iter().find(|one| one.meta.id == id).unwrap().message.text();
+            assert!(text.contains("message 0 of") && !text.contains("message 1 of"), "{text}");
+        }
+        other => panic!("{other:?}"),
+    }
+    // Only what was to be erased is withdrawn.
+    let counters = checked(&memory, &world.manager).await.head.counters;
+    assert_eq!(counters.withdrawn, others.len() as u64);
+    let place = summary.sequence;
+    assert_eq!(memory.archived(place..=place).await.unwrap().len(), 1);
 }
 
 async fn watcher_reports_an_erasure(on: On) {

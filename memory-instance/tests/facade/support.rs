@@ -72,6 +72,12 @@ impl World {
     pub(crate) fn memory(&self) -> MemoryInstance {
         self.manager.memory("m", "k").unwrap()
     }
+
+    /// The same memory, of another manager, which shares neither views nor writers with the first one.
+    pub(crate) fn in_another_process(&self, builder: ManagerBuilder) -> MemoryInstance {
+        let (store, locks) = (Arc::clone(self.manager.store()), self.manager.locks().clone());
+        builder.build(store, locks).unwrap().memory("m", "k").unwrap()
+    }
 }
 
 /// A turn that hands out its session and does not end by itself, as if the session were passed to code that does not

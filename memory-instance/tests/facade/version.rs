@@ -3,7 +3,7 @@
 use memory_core::dialect::ToolCall;
 use memory_core::store::{StoreErrorKind, WriterId};
 use memory_core::{MemoryResource, Message, Sequence};
-use memory_instance::{Conditional, MemoryInstance, Version};
+use memory_instance::{Conditional, FlushMode, MemoryInstance, Version};
 
 use crate::support::{On, checked, texts, with};
 
@@ -14,6 +14,7 @@ on_every_backend![
     resent_conditional_batch_returns_its_first_result,
     one_of_many_conditional_appends_wins,
     rewind_takes_back_whole_units,
+    rewind_within_a_summary_is_refused,
     pop_turn_takes_back_the_newest_turn,
     pop_turn_without_users_takes_one_unit,
     rewind_conflict_names_what_came,
@@ -156,6 +157,30 @@ async fn rewind_takes_back_whole_units(on: On) {
     let health = memory.health().await.unwrap();
     assert_eq!((health.lifetime.withdrawn, health.last_flush), (3, None));
     memory.append(Message::assistant("again")).await.unwrap();
+    checked(&memory, &world.manager).await;
+}
+
+async fn rewind_within_a_summary_is_refused(on: On) {
+    let builder = with(crate::support::hybrid(400)).with_flush_mode(FlushMode::Manual);
+    let world = on.world(builder).await;
+    let memory = world.memory();
+    for number in 0..40 {
+        let text = format!("message {number} of a conversation that goes on");
+        memory.append(Message::user(text)).await.unwrap();
+    }
+    let receipt = memory.perform_flush().await.unwrap().unwrap();
+    let (first, last) = receipt.summarized.ranges()[0];
+    assert_eq!(receipt.summary.as_ref().unwrap().sequence, first);
+    let version = memory.version().await.unwrap();
+    let refused = memory.rewind(first.plus(3), version).await.unwrap_err();
+    assert!(matches!(refused.store_kind(), Some(StoreErrorKind::Invalid(_))), "{refused}");
+    assert!(refused.to_string().contains(&format!("covers messages up to {last}")), "{refused}");
+    let done = memory.rewind(last, version).await.unwrap().applied().unwrap();
+    assert_eq!((done.counters.withdrawn, done.counters.summaries), (40 - last.number(), 1));
+    // The summary is removed with its messages.
+    let version = memory.version().await.unwrap();
+    let done = memory.rewind(Sequence::new(first.number() - 1), version).await.unwrap();
+    assert_eq!(done.applied().unwrap().counters.summaries, 0);
     checked(&memory, &world.manager).await;
 }
 

@@ -173,6 +173,9 @@ if archives and #places + #replaced > 0 then
     end
   end
 end
+if archive and not archives then
+  drop_old(head, archive, math.huge, gone)
+end
 for _, one in ipairs(replaced) do
   set[#set + 1], set[#set + 2] = 'm' .. text_of(one.place), one.new
 end

@@ -12,7 +12,7 @@ use crate::error::JobError;
 use crate::schema::SEQUENCE_BITS;
 
 /// The number of overdue messages that one write drops, or twice the number that it adds: other writers wait for it.
-const DROPPED_AT_ONCE: usize = 256;
+pub(super) const DROPPED_AT_ONCE: usize = 256;
 
 /// A removal of messages, and its retention.
 pub(super) struct Removal<'a> {
@@ -106,7 +106,7 @@ impl Step<'_> {
     }
 
     /// Drops overdue removals, at most this many messages of them, and the oldest removals beyond this size.
-    fn drop_old_removals(&self, max_bytes: u64, most: usize) -> Result<(), JobError> {
+    pub(super) fn drop_old_removals(&self, max_bytes: u64, most: usize) -> Result<(), JobError> {
         let now = int(self.now);
         let removals = self.kept_removals()?;
         let (overdue, kept): (Vec<_>, Vec<_>) = removals

@@ -6,6 +6,7 @@ use memory_core::store::{Access, Clear, Counters, RemovalCause, Retention, Store
 use super::archive::Removal;
 use super::batch::Batch;
 use super::index::drop_index;
+use super::secure::SecureDelete;
 use super::step::Step;
 use super::{Command, PAGES_OF_REMOVAL};
 use crate::codec::HeadRow;
@@ -56,6 +57,8 @@ impl Step<'_> {
             let all = std::iter::once((row.first_place(), row.last_place()));
             self.archive(&removal, all, &[])?;
         } else {
+            // No later operation restores them.
+            let _secure = SecureDelete::new(self.connection)?;
             self.remove_messages()?;
             drop_index(self.connection, self.loaded.row.id)?;
             self.drop_archive()?;

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::archive::places_of;
 use super::batch::Batch;
 use super::restore::decoded;
+use super::secure::SecureDelete;
 use super::step::Step;
 use super::{Command, PAGES_OF_REMOVAL};
 use crate::codec::{self, META_COLUMNS, int};
@@ -39,11 +40,11 @@ impl Command for EraseRows {
 
         step.begin()?;
         let connection = step.connection;
-        connection.pragma_update(None, "secure_delete", true)?;
+        let secure = SecureDelete::new(connection)?;
         step.drop_overdue()?;
         let plan = ErasurePlan::new(&erase.places, &found.state);
         step.delete_rows(&found, &plan, erase)?;
-        connection.pragma_update(None, "secure_delete", false)?;
+        drop(secure);
         step.remember(erase.write, None)?;
         let (now, time) = (step.now, step.time()?);
         let head = &mut step.loaded.row.head;

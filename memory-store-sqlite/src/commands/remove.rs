@@ -8,6 +8,7 @@ use rusqlite::{OptionalExtension, params};
 use super::archive::drop_rows;
 use super::batch::Batch;
 use super::index::drop_documents;
+use super::secure::SecureDelete;
 use super::{Command, PAGES_OF_REMOVAL};
 use crate::codec::{ENDED, HeadRow, int, newest};
 use crate::error::JobError;
@@ -89,6 +90,7 @@ impl Batch<'_> {
         self.heads.remove(key);
         self.removed.push(key.clone());
 
+        let _secure = SecureDelete::new(self.connection)?;
         let limit = i64::try_from(remove.limit.get()).unwrap_or(i64::MAX);
         let row = HeadRow { id, ..HeadRow::default() };
         let messages = self.connection.prepare_cached(DELETE_MESSAGES)?.execute(params![

@@ -7,7 +7,7 @@ use memory_core::store::{
 use memory_core::{MemoryKey, Sequence};
 use rusqlite::params;
 
-use super::archive::{Removal, ranges};
+use super::archive::{DROPPED_AT_ONCE, Removal, ranges};
 use super::batch::Batch;
 use super::step::Step;
 use super::{Command, LIGHT_BYTES, bytes_of};
@@ -126,6 +126,7 @@ impl Command for SpliceRows {
             for (first, last) in ranges {
                 delete.execute([first, last])?;
             }
+            step.drop_old_removals(u64::MAX, DROPPED_AT_ONCE)?;
         }
         for ((one, encoded), (place, old)) in
             splice.replaced.iter().zip(&self.replaced).zip(&replaced)

@@ -14,7 +14,7 @@ use crate::store::{Access, FLUSH_HELD, PageLimit, Restore, StoreErrorKind};
 use crate::stored::{Sequence, StoredMessage};
 
 /// The number of overdue messages that one write drops, or twice the number that it adds.
-const DROPPED_AT_ONCE: usize = 256;
+pub(super) const DROPPED_AT_ONCE: usize = 256;
 
 /// The removals of a memory whose messages are kept, oldest first.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::archive::Removal;
+use super::archive::{DROPPED_AT_ONCE, Removal};
 use super::{MemoryState, micros, raise_fence};
 use crate::counters::Counters;
 use crate::receipt::KEPT_RECEIPTS;
@@ -108,6 +108,8 @@ impl MemoryState {
                 retention,
             };
             self.archive.add(removal, self.head.version, now);
+        } else {
+            self.archive.drop_overdue(DROPPED_AT_ONCE, now);
         }
         Ok(self.head.counters.clone())
     }

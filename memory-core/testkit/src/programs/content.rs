@@ -1,15 +1,19 @@
 //! The messages and receipts of programs.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use memory_core::dialect::ToolCall;
 use memory_core::plan::ToolRef;
 use memory_core::store::{
-    FlushReceipt, MessageId, MessageMeta, NewMessage, ReplacedRecord, Splice, SummaryRecord,
+    FlushReceipt, Head, MessageId, MessageMeta, NewMessage, Outline, ReplacedRecord, Replacement,
+    Retention, Splice, SummaryRecord,
 };
-use memory_core::{ContentType, Message, Priority};
+use memory_core::{ContentType, Message, Priority, Sequence};
 use uuid::Uuid;
+
+use super::op::Keep;
 
 fn message(text: &str) -> NewMessage {
     NewMessage {
@@ -46,7 +50,7 @@ pub(super) fn drawn(serial: u64, (size, kind): (u8, u8)) -> NewMessage {
 }
 
 /// A message that makes and answers the same calls as this one.
-pub(super) fn in_place_of(meta: &MessageMeta, serial: u64, size: u8) -> NewMessage {
+fn in_place_of(meta: &MessageMeta, serial: u64, size: u8) -> NewMessage {
     let kind = if size.is_multiple_of(2) { 3 } else { 9 };
     let mut new = drawn(serial, (size, kind));
     let id = |call: &ToolRef| call.id.to_string();
@@ -77,4 +81,49 @@ pub(super) fn receipt(id: u128, splice: &Splice) -> FlushReceipt {
         SummaryRecord::new(summary.id, splice.summarized[0], summary.tokens, "rules")
     });
     receipt
+}
+
+pub(super) fn retention(Keep { minutes, size }: Keep) -> Retention {
+    let keep = minutes.map(|minutes| Duration::from_mins(minutes.into()));
+    let mut retention = keep.map_or_else(Retention::forever, Retention::keep_for);
+    retention.max_bytes = u64::from(size) * 100;
+    retention
+}
+
+/// A store may forget a memory that never had a message.
+pub(super) fn without_oblivion(mut head: Head) -> Head {
+    if head.last == Sequence::ZERO {
+        head.expires_at = None;
+    }
+    head
+}
+
+/// New messages for places that are not among the others.
+pub(super) fn replacements(
+    outline: &Outline,
+    picks: &[(u8, u8)],
+    others: &[Sequence],
+    serial: u64,
+) -> Vec<Replacement> {
+    let mut replaced = BTreeMap::new();
+    for ((pick, size), serial) in picks.iter().zip(serial + 50..) {
+        let meta = outline.metas.get(usize::from(*pick) % outline.metas.len().max(1));
+        let Some(meta) = meta.filter(|meta| !others.contains(&meta.sequence)) else { continue };
+        replaced.insert(meta.sequence, in_place_of(meta, serial, *size));
+    }
+    let new = |(sequence, message)| Replacement { sequence, message };
+    replaced.into_iter().map(new).collect()
+}
+
+pub(super) fn picked(outline: &Outline, picks: &[u8]) -> Vec<Sequence> {
+    let mut places: Vec<_> = picks
+        .iter()
+        .filter_map(|pick| {
+            let metas = &outline.metas;
+            (!metas.is_empty()).then(|| metas[usize::from(*pick) % metas.len()].sequence)
+        })
+        .collect();
+    places.sort_unstable();
+    places.dedup();
+    places
 }

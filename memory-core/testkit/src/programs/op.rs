@@ -10,12 +10,13 @@ pub(super) type Picks = Vec<u8>;
 pub(super) enum Op {
     Append {
         key: u8,
-        writer: u8,
-        number: u8,
-        messages: Vec<(u8, u8)>,
-        ttl: Option<u8>,
-        /// Expects no version, an earlier one or the current one.
-        version: u8,
+        batch: Batch,
+        by: Right,
+    },
+    ReplaceAll {
+        key: u8,
+        batch: Batch,
+        archive: Option<Keep>,
         by: Right,
     },
     Replace {
@@ -108,6 +109,16 @@ pub(super) enum Op {
 }
 
 #[derive(Debug, Clone)]
+pub(super) struct Batch {
+    pub(super) writer: u8,
+    pub(super) number: u8,
+    pub(super) messages: Vec<(u8, u8)>,
+    pub(super) ttl: Option<u8>,
+    /// Expects no version, an earlier one or the current one.
+    pub(super) version: u8,
+}
+
+#[derive(Debug, Clone)]
 pub(super) struct How {
     pub(super) summary: bool,
     pub(super) stale: bool,
@@ -154,8 +165,6 @@ impl ReferenceStateMachine for Programs {
 
     fn transitions((): &()) -> BoxedStrategy<Op> {
         let key = || 0..3_u8;
-        // More writers than a memory's row keeps.
-        let writer = || prop_oneof![0..3_u8, 0..40_u8];
         let picks = || prop::collection::vec(any::<u8>(), 0..4);
         let replaced = || {
             prop_oneof![
@@ -164,11 +173,10 @@ impl ReferenceStateMachine for Programs {
             ]
         };
         prop_oneof![
-            8 => (key(), writer(), 1..9_u8, prop::collection::vec((any::<u8>(), 0..6_u8), 0..5),
-                  prop::option::weighted(0.3, 1..30_u8), 0..9_u8, right())
-                .prop_map(|(key, writer, number, messages, ttl, version, by)| Op::Append {
-                    key, writer, number, messages, ttl, version, by,
-                }),
+            8 => (key(), batch(), right())
+                .prop_map(|(key, batch, by)| Op::Append { key, batch, by }),
+            1 => (key(), batch(), keep(), right())
+                .prop_map(|(key, batch, archive, by)| Op::ReplaceAll { key, batch, archive, by }),
             3 => (key(), any::<u8>(), prop_oneof![6 => Just(0), 1 => 0..4_u8], writer(), 1..9_u8,
                   (any::<u8>(), 0..6_u8), right())
                 .prop_map(|(key, pick, other, writer, number, message, by)| Op::Replace {
@@ -212,6 +220,18 @@ impl ReferenceStateMachine for Programs {
     }
 
     fn apply((): (), _: &Op) {}
+}
+
+/// More writers than a memory's row keeps.
+fn writer() -> impl Strategy<Value = u8> {
+    prop_oneof![0..3_u8, 0..40_u8]
+}
+
+fn batch() -> impl Strategy<Value = Batch> {
+    let messages = prop::collection::vec((any::<u8>(), 0..6_u8), 0..5);
+    (writer(), 1..9_u8, messages, prop::option::weighted(0.3, 1..30_u8), 0..9_u8).prop_map(
+        |(writer, number, messages, ttl, version)| Batch { writer, number, messages, ttl, version },
+    )
 }
 
 fn right() -> impl Strategy<Value = Right> {

@@ -1,23 +1,23 @@
 //! A store and the reference, side by side.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use memory_core::conformance::assert_counters;
 use memory_core::lease::{FencingToken, LeaseProof, OwnerId};
 use memory_core::store::{
-    Access, Append, Clear, Cursor, Erase, Generation, Head, MessageId, Outline, Read, Replace,
-    Replacement, Restore, Retention, SearchQuery, SearchScope, Splice, StoreError, StoreErrorKind,
-    Version, WriteId, WriterId,
+    Access, Append, Clear, Cursor, Erase, Generation, MessageId, Outline, Read, Replace,
+    ReplaceAll, Restore, SearchQuery, SearchScope, Splice, StoreError, StoreErrorKind, Version,
+    WriteId, WriterId,
 };
 use memory_core::{InMemoryStore, MemoryKey, MemoryStore, Sequence};
 use memory_lock::{Acquired, Clock, LockKey, Release};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-use super::content::{drawn, in_place_of, receipt};
-use super::op::{Keep, Op, Right};
+use super::content::{drawn, picked, receipt, replacements, retention, without_oblivion};
+use super::op::{Batch, Op, Right};
 use super::{Opened, Place};
 
 /// Beginnings of the texts of programs, and the name of their tool.
@@ -66,34 +66,29 @@ impl<'a, P: Place> Pair<'a, P> {
         self.serial += 100;
         let serial = self.serial;
         match op {
-            Op::Append { key: k, writer, number, messages, ttl, version, by } => {
+            Op::Append { key: k, batch, by } => {
                 let key = key(k);
-                let messages: Vec<_> = messages
-                    .into_iter()
-                    .zip(serial..)
-                    .map(|(drawing, serial)| drawn(serial, drawing))
-                    .collect();
                 let lease = self.proof(key.lease_name(), by);
-                let current = Version::from(&self.outline(&key));
-                let expected = match version {
-                    0..=5 => None,
-                    6 => self.versions.get(&k).copied(),
-                    _ => Some(current),
-                };
-                self.versions.insert(k, current);
-                let append = Append {
-                    write: write(writer, number),
-                    messages: messages.into(),
-                    ttl: ttl.map(|minutes| Duration::from_mins(minutes.into())),
-                    expected,
-                };
-                let is_new = !append.messages.is_empty() && self.is_new(k, writer, number);
+                let (append, is_new) = self.batch(k, batch);
                 let refusal = self.refusal(key.lease_name(), lease).filter(|_| is_new);
                 let done = self.both(refusal, &async |store| {
                     store.append(&key, Access { lease }, &append).await
                 });
                 if done && is_new {
-                    self.writes.insert((k, writer), number);
+                    self.wrote(k, append.write);
+                }
+            }
+            Op::ReplaceAll { key: k, batch, archive, by } => {
+                let key = key(k);
+                let lease = self.proof(key.lease_name(), by);
+                let (batch, is_new) = self.batch(k, batch);
+                let replace = ReplaceAll { batch, archive: archive.map(retention) };
+                let refusal = self.refusal(key.lease_name(), lease).filter(|_| is_new);
+                let done = self.both(refusal, &async |store| {
+                    store.replace_all(&key, Access { lease }, &replace).await
+                });
+                if done && is_new {
+                    self.wrote(k, replace.batch.write);
                 }
             }
             Op::Replace { key: k, pick, other, writer, number, message, by } => {
@@ -367,6 +362,32 @@ impl<'a, P: Place> Pair<'a, P> {
         self.writes.get(&(k, writer)).is_none_or(|newest| number > *newest)
     }
 
+    /// A batch to write, and whether the memory does not know it.
+    fn batch(&mut self, k: u8, batch: Batch) -> (Append, bool) {
+        let Batch { writer, number, messages, ttl, version } = batch;
+        let current = Version::from(&self.outline(&key(k)));
+        let expected = match version {
+            0..=5 => None,
+            6 => self.versions.get(&k).copied(),
+            _ => Some(current),
+        };
+        self.versions.insert(k, current);
+        let messages = messages.into_iter().zip(self.serial..);
+        let append = Append {
+            write: write(writer, number),
+            messages: messages.map(|(drawing, serial)| drawn(serial, drawing)).collect(),
+            ttl: ttl.map(|minutes| Duration::from_mins(minutes.into())),
+            expected,
+        };
+        let is_new = !append.messages.is_empty() && self.is_new(k, writer, number);
+        (append, is_new)
+    }
+
+    fn wrote(&mut self, k: u8, write: WriteId) {
+        let [writer, number] = [write.writer.bits(), write.number.into()].map(|it| it as u8);
+        self.writes.insert((k, writer), number);
+    }
+
     fn proof(&self, lease: &str, right: Right) -> Option<LeaseProof> {
         match right {
             Right::None => None,
@@ -441,13 +462,6 @@ fn kind(error: StoreError) -> StoreErrorKind {
     }
 }
 
-fn retention(Keep { minutes, size }: Keep) -> Retention {
-    let keep = minutes.map(|minutes| Duration::from_mins(minutes.into()));
-    let mut retention = keep.map_or_else(Retention::forever, Retention::keep_for);
-    retention.max_bytes = u64::from(size) * 100;
-    retention
-}
-
 fn key(name: u8) -> MemoryKey {
     MemoryKey::new("tests", "programs", &name.to_string()).unwrap()
 }
@@ -475,42 +489,4 @@ fn lease_of(name: u8, lease: LeaseOf) -> LockKey {
 
 fn write(writer: u8, number: u8) -> WriteId {
     WriterId::new(writer.into()).write(number.into())
-}
-
-/// A store may forget a memory that never had a message.
-fn without_oblivion(mut head: Head) -> Head {
-    if head.last == Sequence::ZERO {
-        head.expires_at = None;
-    }
-    head
-}
-
-/// New messages for places that are not among the others.
-fn replacements(
-    outline: &Outline,
-    picks: &[(u8, u8)],
-    others: &[Sequence],
-    serial: u64,
-) -> Vec<Replacement> {
-    let mut replaced = BTreeMap::new();
-    for ((pick, size), serial) in picks.iter().zip(serial + 50..) {
-        let meta = outline.metas.get(usize::from(*pick) % outline.metas.len().max(1));
-        let Some(meta) = meta.filter(|meta| !others.contains(&meta.sequence)) else { continue };
-        replaced.insert(meta.sequence, in_place_of(meta, serial, *size));
-    }
-    let new = |(sequence, message)| Replacement { sequence, message };
-    replaced.into_iter().map(new).collect()
-}
-
-fn picked(outline: &Outline, picks: &[u8]) -> Vec<Sequence> {
-    let mut places: Vec<_> = picks
-        .iter()
-        .filter_map(|pick| {
-            let metas = &outline.metas;
-            (!metas.is_empty()).then(|| metas[usize::from(*pick) % metas.len()].sequence)
-        })
-        .collect();
-    places.sort_unstable();
-    places.dedup();
-    places
 }

@@ -20,6 +20,7 @@ on_every_store!(
     rewind_takes_back_the_newest_messages,
     messages_are_replaced_and_pinned,
     erased_messages_and_deleted_memories_are_gone,
+    all_messages_are_replaced_by_a_file,
     archive_lists_and_undoes_removals,
     search_finds_present_and_archived_messages,
     cleared_tool_results_are_shown_and_undone,
@@ -410,6 +411,30 @@ fn erased_messages_and_deleted_memories_are_gone(folder: &Folder) {
     assert_eq!(folder.ok("keys --json"), "[]\n");
 }
 
+fn all_messages_are_replaced_by_a_file(folder: &Folder) {
+    with_talk(folder);
+    std::fs::write(folder.path("new.jsonl"), "{\"role\":\"user\",\"content\":\"anew\"}\n").unwrap();
+    let replace =
+        |more: &[&str]| folder.run_words(one(&[&["replace-all", "new.jsonl"], more].concat()));
+    assert_eq!(replace(&[]).code, Some(2));
+    let said = replace(&["--yes", "--expected", "3"]);
+    assert!(
+        said.code == Some(1) && said.err.contains("the newest message is 4, not 3"),
+        "{said:?}"
+    );
+    let said = replace(&["--yes", "--expected", "4"]);
+    assert_eq!(
+        said.out, "default:default:case:k%201: 4 messages replaced by 1 message\n",
+        "{said:?}"
+    );
+    assert_eq!(folder.run_words(one(&["tail"])).out, "#5 user: anew\n");
+    let archive = folder.run_words(one(&["archive"])).out;
+    assert!(archive.contains("clear") && archive.contains("4 (#1 to #4)"), "{archive}");
+    std::fs::write(folder.path("new.jsonl"), "{}\n").unwrap();
+    let said = replace(&["--yes"]);
+    assert!(said.code == Some(1) && said.err.contains("new.jsonl:1"), "{said:?}");
+}
+
 fn clear_counts_removals_and_still_knows_imports(folder: &Folder) {
     with_talk(folder);
     let said = folder.run_words(one(&["clear", "--yes"]));
@@ -527,8 +552,30 @@ fn path_that_begins_with_file_is_a_path() {
 fn every_command_teaches_by_example() {
     let folder = Folder::new();
     for command in [
-        "", "import", "export", "context", "health", "keys", "flush", "lease", "clear", "rewind",
-        "erase", "delete", "sweep", "tail", "bench",
+        "",
+        "import",
+        "export",
+        "context",
+        "health",
+        "keys",
+        "flush",
+        "lease",
+        "archive",
+        "backup",
+        "restore",
+        "copy",
+        "fork",
+        "clear",
+        "erase",
+        "delete",
+        "replace",
+        "replace-all",
+        "rewind",
+        "search",
+        "set",
+        "sweep",
+        "tail",
+        "bench",
     ] {
         let help = folder.ok(&format!("{command} --help"));
         assert!(help.contains("Examples:\n  memory "), "{command}: {help}");

@@ -1,19 +1,23 @@
 //! A flush and a clear of 1,000 messages, which deletes them or keeps them in the archive, and their return.
 //!
-//! `cargo bench -p memory-store-redis --bench archive`, with a `redis-server` on the PATH or `MEMORY_TEST_REDIS_URL`.
+//! `cargo bench -p memory-instance --features redis --bench archive`, with a `redis-server` on the PATH or
+//! `MEMORY_TEST_REDIS_URL`.
 
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
 
+use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use memory_core::store::{
-    Access, Append, Clear, FlushReceipt, MessageId, NewMessage, Restore, Retention, Splice,
-    SummaryRecord, WriteId, WriterId,
+    Access, Append, Clear, FlushReceipt, MessageId, MessageMeta, NewMessage, RemoveUnused, Restore,
+    Retention, Splice, SummaryRecord, UnusedMemory, WriteId, WriterId,
 };
-use memory_core::{ContentType, MemoryKey, MemoryStore as _, Message, Sequence};
+use memory_core::{ContentType, MemoryKey, MemoryStore, Message, Sequence};
 use memory_redis_testkit::{any_server, unique_prefix};
 use memory_store_redis::{RedisConfig, RedisLink, RedisStore};
+use memory_store_sqlite::{SqliteConfig, SqliteStore};
 use uuid::Uuid;
 
 const TEXT: &str = "The customer asks to move the flight from New York to Seattle to the morning of \
@@ -37,8 +41,8 @@ fn once() -> WriteId {
 }
 
 /// A new memory with messages, and the flush that replaces all but one of them by a summary.
-async fn filled(store: &RedisStore, archive: Option<Retention>) -> (MemoryKey, Splice) {
-    let key = MemoryKey::new("bench", "redis", &fastrand::u128(..).to_string()).unwrap();
+async fn filled(store: &dyn MemoryStore, archive: Option<Retention>) -> (MemoryKey, Splice) {
+    let key = MemoryKey::new("bench", "archive", &fastrand::u128(..).to_string()).unwrap();
     let messages = (0..=MESSAGES).map(|_| message()).collect();
     let append = Append { write: once(), messages, ttl: None, expected: None };
     store.append(&key, Access::OPEN, &append).await.unwrap();
@@ -66,7 +70,7 @@ enum Measured {
     Restore,
 }
 
-async fn one(store: &RedisStore, archive: Option<Retention>, measured: Measured) -> Duration {
+async fn one(store: &dyn MemoryStore, archive: Option<Retention>, measured: Measured) -> Duration {
     let (key, splice) = filled(store, archive).await;
     let restore = Restore { write: once(), receipt: splice.receipt.as_ref().unwrap().id };
     if measured == Measured::Restore {
@@ -82,42 +86,54 @@ async fn one(store: &RedisStore, archive: Option<Retention>, measured: Measured)
         Measured::Restore => store.restore(&key, Access::OPEN, &restore).await.unwrap(),
     };
     let took = begun.elapsed();
-    let memory = store.link().keys().memory(key.as_str());
-    store.link().send(redis::cmd("UNLINK").arg(memory)).await.unwrap();
+    // So that the databases stay small.
+    let head = store.head(&key).await.unwrap();
+    let outline = store.outline(&key).await.unwrap();
+    let mut listed = UnusedMemory::new(key.clone(), head.generation, head.version);
+    listed.newest = outline.metas.last().map(MessageMeta::newest);
+    let all = NonZeroUsize::new(1 << 20).unwrap();
+    store.remove(&key, RemoveUnused::new(&listed, all)).await.unwrap();
     took
 }
 
 fn archive(criterion: &mut Criterion) {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let (_server, store) = runtime.block_on(async {
+    let folder = tempfile::tempdir().unwrap();
+    let (_server, stores) = runtime.block_on(async {
         let server = any_server().await;
         let config = RedisConfig::from_url(server.url()).unwrap();
         let config = config.with_prefix(&unique_prefix()).unwrap();
-        let store = RedisStore::new(RedisLink::open(config).await.unwrap());
-        (server, store)
+        let redis: Arc<dyn MemoryStore> =
+            Arc::new(RedisStore::new(RedisLink::open(config).await.unwrap()));
+        let sqlite: Arc<dyn MemoryStore> = Arc::new(
+            SqliteStore::open(SqliteConfig::new(folder.path().join("memory.db"))).await.unwrap(),
+        );
+        (server, [("SQLite", sqlite), ("Redis", redis)])
     });
-    let mut group = criterion.benchmark_group("redis_archive_1000");
-    group.throughput(Throughput::Elements(MESSAGES)).sample_size(20);
-    let forever = Some(Retention::forever());
-    for (name, archive, measured) in [
-        ("flush_deletes", None, Measured::Flush),
-        ("flush_archives", forever, Measured::Flush),
-        ("clear_deletes", None, Measured::Clear),
-        ("clear_archives", forever, Measured::Clear),
-        ("restore", forever, Measured::Restore),
-    ] {
-        group.bench_function(name, |bench| {
-            bench.iter_custom(|rounds| {
-                runtime.block_on(async {
-                    let mut all = Duration::ZERO;
-                    for _ in 0..rounds {
-                        all += one(&store, archive, measured).await;
-                    }
-                    all
-                })
+    for (name, store) in stores {
+        let mut group = criterion.benchmark_group(format!("{name}, 1,000 messages"));
+        group.throughput(Throughput::Elements(MESSAGES)).sample_size(20);
+        let forever = Some(Retention::forever());
+        for (name, archive, measured) in [
+            ("flush, deleting", None, Measured::Flush),
+            ("flush, archiving", forever, Measured::Flush),
+            ("clear, deleting", None, Measured::Clear),
+            ("clear, archiving", forever, Measured::Clear),
+            ("undo", forever, Measured::Restore),
+        ] {
+            group.bench_function(name, |bench| {
+                bench.iter_custom(|rounds| {
+                    runtime.block_on(async {
+                        let mut all = Duration::ZERO;
+                        for _ in 0..rounds {
+                            all += one(&*store, archive, measured).await;
+                        }
+                        all
+                    })
+                });
             });
-        });
+        }
     }
 }
 

@@ -1,0 +1,313 @@
+//! The audit log: a record of each write, without its contents.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use memory_core::store::{Applied, FlushReceipt, NewMessage, RemovalCause, Splice};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::error::WriteError;
+use crate::inner::Inner;
+use crate::panics::caught;
+
+/// The target of the audit log's `tracing` events.
+const TARGET: &str = "memory::audit";
+
+/// A record of the audit log. It has no text of a message, and no key in plain text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct AuditEvent<'a> {
+    /// The operation.
+    pub operation: AuditOperation,
+    /// Its outcome.
+    pub outcome: AuditOutcome,
+    /// The project of the memory.
+    pub project: String,
+    /// The id of its resource.
+    pub memory_id: &'a str,
+    /// The SHA-256 of its key, in hexadecimal digits.
+    pub key_hash: String,
+    /// The number of messages that were to be written, or removed by a flush, a rewind or an erasure. 0 for operations
+    /// on all messages.
+    pub messages: u64,
+    /// The tokens of the written messages, or those that a flush or rewind frees.
+    pub tokens: u64,
+}
+
+/// The operation of an [`AuditEvent`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum AuditOperation {
+    /// Messages were appended.
+    Append,
+    /// A message was replaced, or its priority or content type set.
+    Replace,
+    /// All messages were replaced.
+    ReplaceAll,
+    /// All messages were removed; a purge too.
+    Clear,
+    /// A flush removed messages.
+    Flush,
+    /// The newest messages were taken back.
+    Rewind,
+    /// A flush or a rewind was undone.
+    Undo,
+    /// Messages were erased.
+    Erase,
+    /// A summary was written anew after an erasure.
+    Rewrite,
+    /// The memory was deleted.
+    Delete,
+    /// A part of a copy, fork or restored backup was written.
+    Copy,
+}
+
+impl AuditOperation {
+    /// The operation as in the log, such as `replace_all`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Append => "append",
+            Self::Replace => "replace",
+            Self::ReplaceAll => "replace_all",
+            Self::Clear => "clear",
+            Self::Flush => "flush",
+            Self::Rewind => "rewind",
+            Self::Undo => "undo",
+            Self::Erase => "erase",
+            Self::Rewrite => "rewrite",
+            Self::Delete => "delete",
+            Self::Copy => "copy",
+        }
+    }
+}
+
+/// The outcome of an audited operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum AuditOutcome {
+    /// The store acknowledged it.
+    Applied,
+    /// It had no effect.
+    NotApplied,
+    /// It may have been applied: the answer was lost, or the caller dropped the future.
+    Unknown,
+}
+
+impl AuditOutcome {
+    /// The outcome as in the log, such as `not_applied`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::NotApplied => "not_applied",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Receives the audit log, for those who must keep it elsewhere. It is called in the task of the write, after the
+/// answer of the store, so it must be quick.
+pub trait AuditSink: fmt::Debug + Send + Sync {
+    /// Keeps a record.
+    ///
+    /// # Errors
+    /// Any error is counted (`memory_audit_failures_total`), and so is a panic. Neither fails the write.
+    fn record(&self, event: &AuditEvent<'_>) -> Result<(), Box<dyn Error + Send + Sync>>;
+}
+
+/// The part of a write that is in the audit log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Audited {
+    pub(crate) operation: AuditOperation,
+    pub(crate) messages: u64,
+    pub(crate) tokens: u64,
+}
+
+impl Audited {
+    /// An operation on all messages.
+    pub(crate) const fn all(operation: AuditOperation) -> Self {
+        Self { operation, messages: 0, tokens: 0 }
+    }
+
+    pub(crate) fn batch(operation: AuditOperation, messages: &[NewMessage]) -> Self {
+        let tokens = messages.iter().map(|message| u64::from(message.tokens)).sum();
+        Self { operation, messages: messages.len() as u64, tokens }
+    }
+
+    pub(crate) fn splice(splice: &Splice) -> Self {
+        let receipt = splice.receipt.as_ref();
+        let is_rewrite = receipt.is_some_and(|it| it.strategy == crate::rewrite::REWRITE);
+        let operation = match splice.cause() {
+            _ if is_rewrite => AuditOperation::Rewrite,
+            RemovalCause::Withdrawal => AuditOperation::Rewind,
+            _ => AuditOperation::Flush,
+        };
+        let freed = |it: &FlushReceipt| it.tokens_before.saturating_sub(it.tokens_after);
+        let messages = splice.removed_places().count() as u64;
+        Self { operation, messages, tokens: receipt.map_or(0, freed) }
+    }
+}
+
+/// Records a write when it ends, also if its future is dropped.
+pub(crate) struct Audit<'a> {
+    inner: &'a Inner,
+    audited: Option<Audited>,
+}
+
+impl<'a> Audit<'a> {
+    pub(crate) const fn begin(inner: &'a Inner, audited: Option<Audited>) -> Self {
+        Self { inner, audited }
+    }
+
+    pub(crate) fn end<T>(mut self, done: &Result<T, WriteError>) {
+        let outcome = match done {
+            Ok(_) => AuditOutcome::Applied,
+            Err(error) if error.applied() == Applied::No => AuditOutcome::NotApplied,
+            Err(_) => AuditOutcome::Unknown,
+        };
+        self.record(outcome);
+    }
+
+    pub(crate) fn record(&mut self, outcome: AuditOutcome) {
+        let Some(Audited { operation, messages, tokens }) = self.audited.take() else { return };
+        let sink = self.inner.backend.audit.as_deref();
+        if sink.is_none() && !tracing::enabled!(target: TARGET, tracing::Level::INFO) {
+            return;
+        }
+        let key = &self.inner.key;
+        let event = AuditEvent {
+            operation,
+            outcome,
+            project: key.parts().map(|(project, ..)| project).unwrap_or_default(),
+            memory_id: &self.inner.rules.resource.id,
+            key_hash: hex(&Sha256::digest(key.as_str())),
+            messages,
+            tokens,
+        };
+        tracing::info!(
+            target: TARGET,
+            event = "write",
+            operation = operation.as_str(),
+            outcome = outcome.as_str(),
+            project = %event.project,
+            memory_id = %event.memory_id,
+            key_hash = %event.key_hash,
+            messages,
+            tokens,
+        );
+        if let Some(sink) = sink
+            && !caught(|| sink.record(&event).is_ok()).unwrap_or_default()
+        {
+            let id = event.memory_id.to_owned();
+            metrics::counter!("memory_audit_failures_total", "memory" => id).increment(1);
+        }
+    }
+}
+
+impl Drop for Audit<'_> {
+    fn drop(&mut self) {
+        self.record(AuditOutcome::Unknown);
+    }
+}
+
+/// The sink of a manager.
+pub(crate) type Sink = Option<Arc<dyn AuditSink>>;
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::task::{Context, Poll, Waker};
+
+    use memory_core::resource::ArchiveSettings;
+    use memory_core::{MemoryResource, Message, Sequence};
+
+    use super::*;
+    use crate::{FlushMode, MemoryManager};
+
+    #[derive(Debug, Default)]
+    struct Kept(Mutex<Vec<String>>);
+
+    impl AuditSink for Kept {
+        fn record(&self, event: &AuditEvent<'_>) -> Result<(), Box<dyn Error + Send + Sync>> {
+            let AuditEvent { operation, outcome, messages, .. } = event;
+            let line = format!("{} {} {messages}", operation.as_str(), outcome.as_str());
+            self.0.lock().unwrap().push(line);
+            assert_eq!((&*event.project, event.memory_id), ("acme", "m"));
+            assert_eq!(event.key_hash.len(), 64);
+            Err("the sink is full".into())
+        }
+    }
+
+    #[tokio::test]
+    async fn each_write_is_recorded_once() {
+        let kept = Arc::new(Kept::default());
+        let mut resource = MemoryResource::new("m", 400);
+        resource.archive = ArchiveSettings::forever();
+        let manager = MemoryManager::builder()
+            .with_project("acme")
+            .with_resource(resource)
+            .with_flush_mode(FlushMode::Manual)
+            .with_audit_sink(Arc::clone(&kept) as _)
+            .open("memory://")
+            .await
+            .unwrap();
+        let memory = manager.memory("m", "k").unwrap();
+        let lines = || std::mem::take(&mut *kept.0.lock().unwrap());
+        let text = |number| Message::user(format!("message {number} of a long conversation"));
+        memory.append_all((0..40).map(text)).await.unwrap();
+        assert_eq!(lines(), ["append applied 40"]);
+        let receipt = memory.perform_flush().await.unwrap().unwrap();
+        let removed = receipt.summarized.len() + receipt.evicted.len();
+        assert_eq!(lines(), [format!("flush applied {removed}")]);
+        memory.undo_flush(receipt.id).await.unwrap();
+        memory.undo_flush(receipt.id).await.unwrap_err();
+        assert_eq!(lines(), ["undo applied 0", "undo not_applied 0"]);
+        memory.replace(Sequence::new(2), Message::user("other")).await.unwrap().unwrap();
+        memory.erase([Sequence::new(3)], "test").await.unwrap();
+        let version = memory.version().await.unwrap();
+        memory.rewind(Sequence::new(38), version).await.unwrap().applied().unwrap();
+        assert_eq!(lines(), ["replace applied 1", "erase applied 1", "rewind applied 2"]);
+        let replaced = memory.replace_all([text(41)], Some(version)).await.unwrap();
+        assert!(replaced.applied().is_none());
+        memory.replace_all([text(41)], None).await.unwrap().applied().unwrap();
+        memory.clear().await.unwrap();
+        assert_eq!(
+            lines(),
+            ["replace_all not_applied 1", "replace_all applied 1", "clear applied 0"]
+        );
+        memory.delete().await.unwrap();
+        assert_eq!(lines().last().unwrap(), "delete applied 0");
+    }
+
+    #[test]
+    fn dropped_write_has_an_unknown_outcome() {
+        let kept = Arc::new(Kept::default());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let manager = runtime.block_on(
+            MemoryManager::builder()
+                .with_project("acme")
+                .with_resource(MemoryResource::new("m", 400))
+                .with_audit_sink(Arc::clone(&kept) as _)
+                .open("memory://"),
+        );
+        let memory = manager.unwrap().memory("m", "k").unwrap();
+        let inner = &memory.inner;
+        let mut work = Box::pin(async {
+            let _audit = Audit::begin(inner, Some(Audited::all(AuditOperation::Clear)));
+            std::future::pending::<()>().await;
+        });
+        assert_eq!(work.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Pending);
+        assert!(kept.0.lock().unwrap().is_empty());
+        drop(work);
+        assert_eq!(*kept.0.lock().unwrap(), ["clear unknown 0"]);
+    }
+}

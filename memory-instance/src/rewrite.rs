@@ -1,0 +1,308 @@
+//! Writing summaries anew that may repeat erased messages.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use memory_core::lease::LeaseProof;
+use memory_core::store::{
+    AffectedSummary, ArchivedRemoval, Erasure, FLUSH_HELD, FlushReceipt, MessageId, MessageMeta,
+    NewMessage, Outline, Splice, StoreErrorKind, SummaryRecord,
+};
+use memory_core::{Sequence, StoredMessage};
+use memory_flush::WrittenSummary;
+use serde::Serialize;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::erase::ForgetView;
+use crate::error::{MemoryError, WriteError};
+use crate::inner::{ATTEMPTS, Inner};
+use crate::instance::MemoryInstance;
+use crate::panics::caught_in;
+
+const OPERATION: &str = "rewrite summaries of";
+
+/// The strategy in the receipt of a summary that was written anew.
+pub(crate) const REWRITE: &str = "rewrite";
+
+/// The result of [`MemoryInstance::rewrite_summaries`] for one summary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RewrittenSummary {
+    /// The summary, as the erasure lists it.
+    pub summary: AffectedSummary,
+    /// Its outcome.
+    pub outcome: RewriteOutcome,
+}
+
+/// The outcome for a summary that may repeat erased messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RewriteOutcome {
+    /// It was written anew from the messages that remain.
+    Rewritten {
+        /// The id of the new summary.
+        id: MessageId,
+    },
+    /// It was removed, because too few of its messages remain for a summary. They stay in the archive.
+    Removed,
+    /// It was not changed: messages that it replaced are no longer in the archive. Erase it if it repeats the text.
+    NoOriginals,
+    /// It was not changed: it is in the archive itself, where it ends with its removal. An erasure of its place ends it
+    /// before, and the original there with it.
+    Archived,
+    /// It is no longer there. If a later summary replaced it, another erasure of the same places lists that one.
+    Gone,
+}
+
+impl MemoryInstance {
+    /// Writes the summaries anew that an erasure lists, from those of their original messages that remain in the archive. The
+    /// resource's summarizers are used, as in a flush. Each new summary takes the place of the old one, which is not
+    /// archived; a receipt with the strategy `rewrite` records it. Earlier erasures are obeyed too, as far as
+    /// their [records](Self::erasures) are kept.
+    ///
+    /// It waits for the lease of flushers, so that no flush merges a summary meanwhile. Appends do not wait. Summaries are
+    /// changed one after the other. If another erasure comes meanwhile, a summary is written again without its messages.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use memory_instance::{FlushMode, MemoryManager, MemoryResource};
+    /// use memory_core::resource::ArchiveSettings;
+    /// use memory_instance::{Message, RewriteOutcome, Sequence};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut resource = MemoryResource::new("support", 400);
+    /// # resource.archive = ArchiveSettings::keep_for(Duration::from_hours(24));
+    /// # let manager = MemoryManager::builder()
+    /// #     .with_resource(resource)
+    /// #     .with_flush_mode(FlushMode::Manual)
+    /// #     .open("memory://")
+    /// #     .await?;
+    /// # let memory = manager.memory("support", "case-4711")?;
+    /// for number in 0..40 {
+    ///     memory.append(Message::user(format!("Message {number} of a long conversation"))).await?;
+    /// }
+    /// memory.perform_flush().await?;
+    /// let receipt = memory.erase([Sequence::new(3)], "request of the customer").await?;
+    /// for one in memory.rewrite_summaries(&receipt.erasure).await? {
+    ///     assert!(matches!(one.outcome, RewriteOutcome::Rewritten { .. }));
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`MemoryError::Lock`] if a flush keeps its lease for too long; otherwise as [`perform_flush`](Self::perform_flush).
+    /// Summaries before the one that failed are changed; call it again with the erasure for the others.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves each summary as it was, or rewritten.
+    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    pub async fn rewrite_summaries(
+        &self,
+        erasure: &Erasure,
+    ) -> Result<Vec<RewrittenSummary>, MemoryError> {
+        self.writable(OPERATION)?;
+        let inner = &self.inner;
+        inner.not_in_own_turn("rewrite summaries")?;
+        let flusher = inner.wait_for_lease(&inner.flush_lease).await?;
+        let mut rewritten = Vec::with_capacity(erasure.summaries.len());
+        for summary in &erasure.summaries {
+            match inner.rewrite(summary, erasure, flusher.proof()).await {
+                Ok(outcome) => rewritten.push(RewrittenSummary { summary: *summary, outcome }),
+                Err(error) => {
+                    flusher.release().await;
+                    return Err(error);
+                }
+            }
+        }
+        flusher.release().await;
+        Ok(rewritten)
+    }
+}
+
+impl Inner {
+    async fn rewrite(
+        &self,
+        summary: &AffectedSummary,
+        erasure: &Erasure,
+        flusher: LeaseProof,
+    ) -> Result<RewriteOutcome, MemoryError> {
+        let id = self.backend.ids.uuid(self.backend.clock.now_millis());
+        for _ in 0..ATTEMPTS {
+            let started = Instant::now();
+            // Before all else: the splice is refused if a message was erased since.
+            let outline = self.outline().await?;
+            let present = outline.metas.iter().find(|meta| meta.id == summary.id);
+            let Some(old) = present else {
+                let is_archived = summary.removal.is_some();
+                return Ok(if is_archived {
+                    RewriteOutcome::Archived
+                } else {
+                    RewriteOutcome::Gone
+                });
+            };
+            let sources = Sources::read(self, erasure).await?;
+            let Some(originals) = sources.originals(self, summary).await? else {
+                return Ok(RewriteOutcome::NoOriginals);
+            };
+            let written = match originals.is_empty() {
+                true => None,
+                false => caught_in(self.summarize(originals))
+                    .await
+                    .ok_or_else(|| self.panicked("a summarizer or the token counter".into()))?,
+            };
+            let outcome = written.as_ref().map_or(RewriteOutcome::Removed, |written| {
+                RewriteOutcome::Rewritten { id: written.message.id }
+            });
+            let mut splice = self.rewriting(id, &outline, old, written, started.elapsed());
+            splice.flusher = Some(flusher);
+            // Readers of this process must not return the old text again, also if the caller drops the future.
+            let _forget = ForgetView(&self.backend.views, &self.key);
+            match self.write(&splice, None, self.rules.lock.wait_timeout()).await {
+                Ok(_) => return Ok(outcome),
+                Err(WriteError::Store(error)) if error.kind() == &StoreErrorKind::Conflict => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(self.contended(OPERATION))
+    }
+
+    /// The splice that puts the new summary in the place of the old one, or removes it.
+    fn rewriting(
+        &self,
+        id: Uuid,
+        outline: &Outline,
+        old: &MessageMeta,
+        written: Option<WrittenSummary>,
+        duration: Duration,
+    ) -> Splice {
+        let before = outline.head.counters.present;
+        let mut receipt = FlushReceipt::new(id, REWRITE, self.backend.now());
+        receipt.duration = duration;
+        (receipt.tokens_before, receipt.messages_before) = (before.tokens, before.messages);
+        let others = before.tokens.saturating_sub(old.tokens.into());
+        (receipt.tokens_after, receipt.messages_after) =
+            (others, before.messages.saturating_sub(1));
+        // An undone flush stays held.
+        let next_flush_at = outline.head.next_flush_at.filter(|mark| *mark == FLUSH_HELD);
+        let mut splice = Splice { next_flush_at, ..Splice::of(outline) };
+        let place: Vec<_> = vec![old.sequence];
+        match written {
+            Some(WrittenSummary { message, summarizer, fallback, .. }) => {
+                receipt.tokens_after = others.saturating_add(message.tokens.into());
+                receipt.messages_after = before.messages;
+                receipt.summarized = place.iter().copied().collect();
+                let mut record =
+                    SummaryRecord::new(message.id, old.sequence, message.tokens, summarizer);
+                record.fallback = fallback;
+                receipt.summary = Some(record);
+                splice.summarized = place;
+                splice.summary = Some(NewMessage {
+                    priority: old.priority,
+                    content_type: old.content_type.clone(),
+                    created_at: old.created_at,
+                    ..message
+                });
+            }
+            None => {
+                receipt.evicted = place.iter().copied().collect();
+                splice.evicted = place;
+            }
+        }
+        splice.receipt = Some(receipt);
+        splice.weighed(&outline.metas)
+    }
+}
+
+/// The messages that the summaries of a memory replaced, as far as they are kept.
+struct Sources {
+    /// The receipts that are kept or archived, newest first.
+    receipts: Vec<FlushReceipt>,
+    /// All removals in the archive.
+    removals: Vec<ArchivedRemoval>,
+    /// The summaries that may repeat what was erased.
+    affected: HashSet<MessageId>,
+}
+
+impl Sources {
+    async fn read(inner: &Inner, erasure: &Erasure) -> Result<Self, MemoryError> {
+        let mut receipts = inner.store().receipts(&inner.key).await?;
+        let removals = inner.all_removals().await?;
+        let kept: HashSet<_> = receipts.iter().map(|receipt| receipt.id).collect();
+        // Receipts of the archive that are not among the kept ones are older than these.
+        let older = removals.iter().filter_map(|removal| removal.receipt.as_ref());
+        receipts.extend(older.filter(|receipt| !kept.contains(&receipt.id)).cloned());
+        let erasures = inner.store().erasures(&inner.key).await?;
+        let summaries = erasures.iter().chain([erasure]).flat_map(|erasure| &erasure.summaries);
+        let affected = summaries.map(|summary| summary.id).collect();
+        Ok(Self { receipts, removals, affected })
+    }
+
+    /// The messages that a summary replaced and that remain, in order, without affected summaries: their own messages take
+    /// their place. `None` if messages are missing for another reason than their erasure.
+    async fn originals(
+        &self,
+        inner: &Inner,
+        summary: &AffectedSummary,
+    ) -> Result<Option<Vec<StoredMessage>>, MemoryError> {
+        let mut found = Vec::new();
+        let Some(wrote) = self.wrote(summary.id) else { return Ok(None) };
+        let mut open = vec![wrote];
+        while let Some(index) = open.pop() {
+            let Some(receipt) = self.receipts.get(index) else { continue };
+            if receipt.strategy == REWRITE {
+                // Its messages are those of the summary that it replaced.
+                let replaced = receipt.summary.as_ref().map(|summary| summary.sequence);
+                let Some(earlier) = replaced.and_then(|place| self.at(place, index)) else {
+                    return Ok(None);
+                };
+                open.push(earlier);
+                continue;
+            }
+            let of_flush = |removal: &&ArchivedRemoval| {
+                removal.receipt.as_ref().is_some_and(|other| other.id == receipt.id)
+            };
+            let Some(removal) = self.removals.iter().find(of_flush) else { return Ok(None) };
+            let all = Sequence::ZERO..=Sequence::new(u64::MAX);
+            let mut messages = inner.removed(removal.number, &all).await?;
+            messages.retain(|message| receipt.summarized.contains(message.meta.sequence));
+            let there = messages.iter().map(|message| message.meta.sequence).collect();
+            if !receipt.summarized.without(&removal.erased).without(&there).is_empty() {
+                return Ok(None);
+            }
+            // An earlier summary that was erased itself: its messages were not.
+            let erased = removal.erased.iter().filter(|place| receipt.summarized.contains(*place));
+            open.extend(erased.filter_map(|place| self.at(place, index)));
+            for message in messages {
+                if !self.affected.contains(&message.meta.id) {
+                    found.push(message);
+                    continue;
+                }
+                // Written before the one that replaced it.
+                let earlier = self.wrote(message.meta.id).filter(|earlier| *earlier > index);
+                let Some(earlier) = earlier else { return Ok(None) };
+                open.push(earlier);
+            }
+        }
+        found.sort_by_key(|message| message.meta.sequence);
+        found.dedup_by_key(|message| message.meta.id);
+        Ok(Some(found))
+    }
+
+    /// The index of the receipt of this summary.
+    fn wrote(&self, summary: MessageId) -> Option<usize> {
+        let id = |receipt: &FlushReceipt| Some(receipt.summary.as_ref()?.id);
+        self.receipts.iter().position(|receipt| id(receipt) == Some(summary))
+    }
+
+    /// The index of the newest receipt before another one whose summary has this place.
+    fn at(&self, place: Sequence, before: usize) -> Option<usize> {
+        let earlier = self.receipts.iter().enumerate().skip(before + 1);
+        let place_of = |receipt: &FlushReceipt| Some(receipt.summary.as_ref()?.sequence);
+        earlier.into_iter().find(|(_, one)| place_of(one) == Some(place)).map(|(index, _)| index)
+    }
+}
