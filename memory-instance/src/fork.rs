@@ -12,6 +12,7 @@ use memory_core::{MemoryKey, Sequence};
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::audit::{AuditOperation, Audited};
 use crate::backup::{BackupError, Done, Extent, Stopped, StoreReader};
 use crate::error::MemoryError;
 use crate::inner::{ATTEMPTS, Inner};
@@ -156,6 +157,10 @@ impl MemoryInstance {
 impl WriteRequest for Fork {
     type Answer = Forked;
     const OPERATION: StoreOperation = StoreOperation::Copy;
+
+    fn audited(&self) -> Option<Audited> {
+        Some(Audited::all(AuditOperation::Copy))
+    }
 
     fn send<'a>(&'a self, inner: &'a Inner, lease: Option<LeaseProof>) -> Answering<'a, Forked> {
         inner.store().fork(&inner.key, Access { lease }, self)

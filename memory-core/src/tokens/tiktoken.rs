@@ -175,7 +175,6 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "the test measures pure computation")]
     fn text_above_the_bound_is_estimated() {
         let counter = counter(Vocabulary::O200kBase);
         // The time of an exact count of 15 MB of this text is half a minute, with optimizations.

@@ -172,7 +172,7 @@ bugs! {
     KnownUnchecked in Rollbacks: ReaderMisses | Unexplained,
     /// All batches of a reader are confirmed because the newest one is stored.
     KnownByNewest in Rollbacks: ReaderMisses | Unexplained,
-    /// A removal is archived in a second step, some time after the messages are gone.
+    /// A removal is archived in a second step, some time after its messages were removed.
     ArchiveLater in Past: SearchWrong | ArchiveWrong | Unexplained,
     /// Some removals are archived twice.
     ArchivedAgain in Past: ArchivedTwice,
