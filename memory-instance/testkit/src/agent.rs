@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::cut::Cut;
 use crate::history::{
-    Answer, Call, Ensured, Held, Item, Piece, Position, Recorder, Tag, Totals, bytes_of,
+    Answer, Call, Ensured, Expected, Held, Item, Piece, Position, Recorder, Tag, Totals, bytes_of,
 };
 use crate::program::{Agent, Kind, Op, Program};
 use crate::run::{Bytes, Process, lease_key};
@@ -25,6 +25,7 @@ use crate::violation::Check;
 
 mod past;
 mod reads;
+mod replace;
 mod turn;
 mod versions;
 mod window;
@@ -206,6 +207,14 @@ impl Run<'_> {
                 Op::Purge => self.purge().await,
                 Op::Undo(newer) => self.undo(*newer).await,
                 Op::Erase(from, count) => self.erase(*from, *count).await,
+                Op::Replace(at) => self.replace(*at).await,
+                Op::ReplaceAll(kinds) => self.replace_all(kinds, None).await,
+                Op::ReplaceAllIf(kinds) => {
+                    if let Some((version, items)) = self.read_version().await {
+                        let expected = Expected::at(version, &items);
+                        self.replace_all(kinds, Some((version, expected))).await;
+                    }
+                }
                 Op::Archive => self.archive().await,
                 Op::Search => {
                     let found = search(&self.memory, self.key, self.recorder).await;

@@ -182,8 +182,6 @@ bugs! {
     ArchivedReadMissesLast in Past: ArchiveWrong,
     /// A clear keeps nothing, and removes the archive.
     ClearForgetsArchive in Past: SearchWrong | ArchiveWrong | Unexplained,
-    /// A clear that is sent again removes what came meanwhile.
-    ClearForgetsRetry in Past: Unexplained,
     /// A purge moves the messages to the archive.
     PurgeKeepsArchive in Past: SearchWrong | ArchiveWrong | Unexplained,
     /// An undo restores the originals except the one at the place of the summary, which stays.
@@ -218,4 +216,24 @@ bugs! {
     SearchMissesArchived in Past: SearchWrong,
     /// Searches do not find the newest message.
     SearchMissesNewest in Past: SearchWrong,
+    /// A flush that only clears tool results keeps no originals.
+    ClearedForgetsOriginal in Past: SearchWrong | ArchiveWrong | Unexplained,
+    /// Cleared tool results are counted as evicted, and stay.
+    ClearedCountedAsEvicted in Past: NotConserved,
+    /// An undo leaves the texts in place of cleared tool results.
+    UndoKeepsMarker in Past: Unexplained,
+    /// Searches find replaced texts.
+    ReplaceKeepsIndex in Past: SearchWrong | Unexplained,
+    /// The memory is cleared before the new messages are appended.
+    ReplaceAllInTwoSteps in Past: Unexplained | Lost,
+    /// All messages are replaced although the memory is not at the expected version.
+    ReplaceAllIgnoresVersion in Past: Unexplained,
+    /// All messages are replaced again when the request is sent again.
+    ReplaceAllForgetsRetry in Past: Unexplained | Twice,
+    /// The version is compared before a retry is recognized.
+    ReplaceAllConflictsOnRetry in Past: ErrorLied,
+    /// The replaced messages are not archived, and the archive is removed.
+    ReplaceAllForgetsArchive in Past: SearchWrong | ArchiveWrong | Unexplained,
+    /// A reader continues from a cursor although all messages were replaced since.
+    ReplaceAllUnnoticed in Past: Unexplained,
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use memory_core::store::{Counters, NewMessage, Splice};
+use memory_core::store::{Counters, NewMessage, Splice, Version};
 use memory_core::{Message, Role, StoredMessage};
 
 use crate::grants::{Grants, Sent};
@@ -53,6 +53,14 @@ pub struct Expected {
     pub generation: u64,
     /// The newest message, with its place.
     pub newest: Option<(u64, Item)>,
+}
+
+impl Expected {
+    /// A version that was read with these messages.
+    pub(crate) fn at(version: Version, items: &[(u64, Item)]) -> Self {
+        let generation = version.cursor().generation.number();
+        Self { generation, newest: items.last().copied() }
+    }
 }
 
 /// An operation on one memory.
@@ -103,6 +111,24 @@ pub enum Call {
         id: u32,
         /// The receipt.
         receipt: u128,
+    },
+    /// Replaces the message at a place.
+    Replace {
+        /// The number of the call.
+        id: u32,
+        /// The place.
+        place: u64,
+        /// The new message. Its kind is that of the old one.
+        piece: Piece,
+    },
+    /// Replaces all messages by a batch; the same number means a retry.
+    ReplaceAll {
+        /// The number of the batch.
+        batch: u32,
+        /// Its messages.
+        pieces: Vec<Piece>,
+        /// The version at which alone it is done.
+        expected: Option<Expected>,
     },
     /// Erases the messages at these places, present and archived.
     Erase {
@@ -164,6 +190,10 @@ pub enum Answer {
     Undone,
     /// The removal cannot be undone.
     NotUndone(Refusal),
+    /// The message was replaced.
+    Replaced,
+    /// There is no message to replace.
+    NotThere,
     /// The places whose present messages were erased, and those whose archived ones were.
     Erased(Vec<u64>, Vec<u64>),
     /// The archived removals, newest first.
@@ -395,7 +425,8 @@ impl Recorder {
 
     /// Records that it was not applied, so that its messages must not be seen.
     pub(crate) fn refused(&self, index: usize) {
-        if let Some(Call::Append { pieces, .. }) = self.strike_out(index) {
+        let call = self.strike_out(index);
+        if let Some(Call::Append { pieces, .. } | Call::ReplaceAll { pieces, .. }) = call {
             self.history().refused.extend(pieces.iter().map(|piece| piece.tag));
         }
     }

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::bug::Bug;
-use crate::history::{Answer, Call, Ensured, History, Hit, Item, Removed, Totals, Written};
+use crate::history::{
+    Answer, Call, Ensured, Expected, History, Hit, Item, Piece, Removed, Totals, Written,
+};
 use crate::program::Program;
 use crate::run::{KEYS, play};
 
@@ -75,15 +77,7 @@ fn call(history: &History, call: &Call) -> Option<(&'static str, Value)> {
     let turn_of = |write: &u32| history.turns.get(write);
     Some(match call {
         Call::Append { batch, pieces, expected } => {
-            let messages: Vec<_> = pieces.iter().map(|piece| piece.tag).collect();
-            let expected = expected.as_ref().map(|expected| {
-                let newest = expected.newest.map(|newest| content(&[newest]));
-                json!({"generation": expected.generation, "newest": newest})
-            });
-            let args = json!({
-                "batch": batch, "messages": messages, "turn": turn_of(batch), "expected": expected,
-            });
-            ("append", args)
+            ("append", batch_args(history, *batch, pieces, expected.as_ref()))
         }
         Call::Splice {
             generation,
@@ -109,6 +103,12 @@ fn call(history: &History, call: &Call) -> Option<(&'static str, Value)> {
         Call::Clear(id) => ("clear", json!({"id": id, "turn": turn_of(id)})),
         Call::Purge(id) => ("purge", json!({"id": id})),
         Call::Undo { id, receipt } => ("undo", json!({"id": id, "flush": hex(*receipt)})),
+        Call::Replace { id, place, piece } => {
+            ("replace", json!({"id": id, "place": place, "message": piece.tag}))
+        }
+        Call::ReplaceAll { batch, pieces, expected } => {
+            ("replace_all", batch_args(history, *batch, pieces, expected.as_ref()))
+        }
         Call::Erase { id, places } => ("erase", json!({"id": id, "places": places})),
         Call::Removals => ("removals", json!({})),
         Call::Archived(removal) => ("archived", json!({"removal": removal})),
@@ -127,6 +127,22 @@ fn call(history: &History, call: &Call) -> Option<(&'static str, Value)> {
         Call::Expire => ("expire", json!({})),
         Call::Nothing => return None,
     })
+}
+
+/// The arguments of an append, and of replacing all messages.
+fn batch_args(
+    history: &History,
+    batch: u32,
+    pieces: &[Piece],
+    expected: Option<&Expected>,
+) -> Value {
+    let messages: Vec<_> = pieces.iter().map(|piece| piece.tag).collect();
+    let expected = expected.map(|expected| {
+        let newest = expected.newest.map(|newest| content(&[newest]));
+        json!({"generation": expected.generation, "newest": newest})
+    });
+    let turn = history.turns.get(&batch);
+    json!({"batch": batch, "messages": messages, "turn": turn, "expected": expected})
 }
 
 fn answer_of(answer: &Answer) -> Value {
@@ -159,6 +175,8 @@ fn answer_of(answer: &Answer) -> Value {
         Answer::Counted(totals) => counted(*totals),
         Answer::Undone => json!({"refused": null}),
         Answer::NotUndone(reason) => json!({"refused": reason}),
+        Answer::Replaced => json!({"found": true}),
+        Answer::NotThere => json!({"found": false}),
         Answer::Erased(present, archived) => json!({"present": present, "archived": archived}),
         Answer::Removals(removals) => {
             let one = |removal: &Removed| {

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use self::append::{Batch, Replaces};
 use self::archive::Removal;
 use self::known::Known;
 use crate::history::{Answer, Call, Item, Piece, Recorded, Totals};
@@ -239,7 +240,17 @@ impl Model for SequentialMemory {
         next.any_totals = ignores(ModelPart::Totals);
         let possible = match (call, answer) {
             (Call::Append { batch, pieces, expected }, answer) => {
-                next.append(&self.known, *batch, pieces, expected.as_ref(), answer)
+                let (number, expected) = (*batch, expected.as_ref());
+                let batch = Batch { number, pieces, expected, replaces: Replaces::Nothing };
+                next.append(&self.known, &batch, answer)
+            }
+            (Call::ReplaceAll { batch, pieces, expected }, answer) => {
+                let (number, expected) = (*batch, expected.as_ref());
+                let replaces = Replaces::All { archive: self.archive };
+                next.append(&self.known, &Batch { number, pieces, expected, replaces }, answer)
+            }
+            (Call::Replace { id, place, piece }, answer) => {
+                next.replace(&self.known, (*id, *place), piece, answer)
             }
             (Call::Ensure { id, piece }, answer) => next.ensure(&self.known, *id, piece, answer),
             (Call::Splice { .. }, answer) => next.splice(call, answer, self.archive),

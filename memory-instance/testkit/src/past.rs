@@ -59,8 +59,10 @@ fn check_erased(operations: &[Recorded], broken: &mut Vec<(Check, String)>) {
             if *at > erasure.called {
                 continue;
             }
-            if let (Call::Append { pieces, .. }, Answer::Appended { first: Some(first), .. }) =
-                (&operation.call, answer)
+            if let (
+                Call::Append { pieces, .. } | Call::ReplaceAll { pieces, .. },
+                Answer::Appended { first: Some(first), .. },
+            ) = (&operation.call, answer)
             {
                 let tags = (*first..).zip(pieces).map(|(place, piece)| (piece.tag, place));
                 gone.extend(tags.filter(|(_, place)| places.contains(place)));
@@ -107,7 +109,10 @@ fn check_held(
                 called < *committed && returned.is_none_or(|at| at > undo_called)
             };
             let removed_all = operations.iter().any(|operation| {
-                let is_it = matches!(operation.call, Call::Clear(_) | Call::Purge(_));
+                let is_it = matches!(
+                    operation.call,
+                    Call::Clear(_) | Call::Purge(_) | Call::ReplaceAll { .. }
+                );
                 is_it && may_end(operation.called, operation.returned.as_ref().map(|(at, _)| *at))
             });
             let was_asked = explicit.iter().any(|(called, returned)| may_end(*called, *returned));

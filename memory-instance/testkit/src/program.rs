@@ -177,6 +177,12 @@ pub enum Op {
     Undo(usize),
     /// Erases this number of messages, of those present or archived: from this one on, in a fixed order.
     Erase(usize, usize),
+    /// Replaces the message at this one of the places in use.
+    Replace(usize),
+    /// Replaces all messages by a batch.
+    ReplaceAll(Vec<Kind>),
+    /// Reads, and then replaces all messages at the version that was read.
+    ReplaceAllIf(Vec<Kind>),
     /// Reads the archive.
     Archive,
     /// Searches for a word that all messages contain.
@@ -313,7 +319,16 @@ impl Program {
     /// The number of operations that remove or change single messages on demand, or bring them back.
     #[must_use]
     pub fn edits(&self) -> usize {
-        self.count(|op| usize::from(matches!(op, Op::Undo(_) | Op::Erase(..))))
+        self.count(|op| {
+            usize::from(matches!(
+                op,
+                Op::Undo(_)
+                    | Op::Erase(..)
+                    | Op::Replace(_)
+                    | Op::ReplaceAll(_)
+                    | Op::ReplaceAllIf(_)
+            ))
+        })
     }
 
     /// The number of operations that ensure a system prompt.

@@ -107,7 +107,11 @@ struct Batch<'h> {
 
 impl<'h> Batch<'h> {
     fn of(operation: &'h Recorded) -> Option<Self> {
-        let Call::Append { batch, pieces, .. } = &operation.call else { return None };
+        let (Call::Append { batch, pieces, .. } | Call::ReplaceAll { batch, pieces, .. }) =
+            &operation.call
+        else {
+            return None;
+        };
         let acknowledged = match &operation.returned {
             Some((at, Answer::Appended { first, .. })) => Some((*at, *first)),
             _ => None,
@@ -231,7 +235,8 @@ impl Page<'_> {
     fn may_be_gone(&self, place: u64) -> bool {
         let begun = self.operations.iter().filter(|operation| operation.called < self.seen);
         begun.into_iter().any(|operation| match &operation.call {
-            Call::Clear(_) | Call::Purge(_) => true,
+            Call::Clear(_) | Call::Purge(_) | Call::ReplaceAll { .. } => true,
+            Call::Replace { place: replaced, .. } => *replaced == place,
             Call::Erase { places, .. } => places.contains(&place),
             Call::Splice { summarized, evicted, withdrawn, replaced, .. } => {
                 let gone = [summarized, evicted, withdrawn];
@@ -301,8 +306,10 @@ fn message(item: Item) -> Option<Tag> {
 
 fn sent(operation: &Recorded) -> Vec<Tag> {
     match &operation.call {
-        Call::Append { pieces, .. } => pieces.iter().map(|piece| piece.tag).collect(),
-        Call::Ensure { piece, .. } => vec![piece.tag],
+        Call::Append { pieces, .. } | Call::ReplaceAll { pieces, .. } => {
+            pieces.iter().map(|piece| piece.tag).collect()
+        }
+        Call::Ensure { piece, .. } | Call::Replace { piece, .. } => vec![piece.tag],
         _ => Vec::new(),
     }
 }

@@ -6,6 +6,7 @@ mod leases;
 mod past;
 mod reads;
 mod replace;
+mod replace_all;
 mod rollback;
 mod splice;
 
@@ -15,9 +16,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use futures::FutureExt;
 use memory_core::lease::{FencingToken, LeaseProof};
 use memory_core::store::{
-    Access, Appended, Clear, CopyProgress, CopyWrite, Counters, Fork, Forked, Generation, Head,
-    Page, RemoveUnused, RemovedUnused, ReplaceAll, StoreError, StoreErrorKind, StoreOperation,
-    WriteId, WriterId,
+    Access, Clear, CopyProgress, CopyWrite, Counters, Fork, Forked, Generation, Head, Page,
+    RemoveUnused, RemovedUnused, StoreError, StoreErrorKind, StoreOperation, WriteId, WriterId,
 };
 use memory_core::{InMemoryStore, MemoryKey, MemoryStore};
 use memory_lock::{Clock, InProcessLock, LeaseInfo, LockBackend, LockKey};
@@ -177,6 +177,9 @@ impl Server {
         if let Some(restored) = self.state().past.restored.get(at) {
             counters.present.messages += restored;
         }
+        if let Some(cleared) = self.state().past.cleared.get(at) {
+            counters.evicted += cleared;
+        }
         if let Some(erased) = self.state().past.erased.get(at) {
             counters.withdrawn = counters.withdrawn.saturating_sub(*erased);
             counters.evicted += erased;
@@ -203,11 +206,7 @@ impl Server {
             self.check_lease(key, access)?;
         }
         let ended = now(self.store.head(&at))?.generation;
-        let is_retry = self.is_retry(&at, clear.write);
-        let mut changed = self.changed_clear(clear);
-        if is_retry && self.has(Bug::ClearForgetsRetry) {
-            changed.write = self.fresh_write();
-        }
+        let changed = self.changed_clear(clear);
         let mut counters = now(self.store.clear(&at, self.access(access), &changed))?;
         self.archived_now(&at)?;
         self.wrote(&at, clear.write);
@@ -238,21 +237,6 @@ impl Server {
         self.check_lease(key, access)?;
         let fork = Fork { from: self.place(&fork.from), ..fork.clone() };
         now(self.store.fork(&self.place(key), self.access(access), &fork))
-    }
-
-    pub(crate) fn replace_all(
-        &self,
-        key: &MemoryKey,
-        access: Access,
-        replace: &ReplaceAll,
-    ) -> Result<Appended, StoreError> {
-        let at = self.place(key);
-        if !self.is_retry(&at, replace.batch.write) {
-            self.check_lease(key, access)?;
-        }
-        let appended = now(self.store.replace_all(&at, self.access(access), replace))?;
-        self.wrote(&at, replace.batch.write);
-        Ok(appended)
     }
 
     pub(crate) fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

@@ -83,7 +83,7 @@ fn run_all(family: Family, seeds: &[u64]) {
 #[test]
 fn random_programs_keep_all_promises() {
     let first = setting("MEMORY_MODEL_FIRST_SEED", 0);
-    let count = setting("MEMORY_MODEL_PROGRAMS", 4_000);
+    let count = setting("MEMORY_MODEL_PROGRAMS", 3_500);
     let seeds: Vec<u64> = kept(KEPT).chain(first..first + count).collect();
     eprintln!("seeds {first}.. and the kept ones");
     run_all(Family::Plain, &seeds);

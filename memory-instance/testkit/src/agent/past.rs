@@ -90,7 +90,7 @@ impl Run<'_> {
     }
 
     /// Records the outcome of a write other than an append.
-    fn settle_other(&self, op: usize, done: Result<Answer, MemoryError>) {
+    pub(super) fn settle_other(&self, op: usize, done: Result<Answer, MemoryError>) {
         self.told(done.as_ref().err());
         match done {
             Ok(answer) => self.recorder.answer(op, answer),

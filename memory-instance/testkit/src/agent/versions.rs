@@ -13,8 +13,7 @@ impl Run<'_> {
     /// Reads, and then appends if no other write came since.
     pub(super) async fn append_if(&mut self, kinds: &[Kind]) {
         let Some((version, items)) = self.read_version().await else { return };
-        let newest = items.last().copied();
-        let expected = Expected { generation: version.cursor().generation.number(), newest };
+        let expected = Expected::at(version, &items);
         let (entries, pieces) = self.messages(kinds);
         let tags: Vec<_> = pieces.iter().map(|piece| piece.tag).collect();
         let call = Call::Append { batch: self.tags.call(), pieces, expected: Some(expected) };

@@ -5,15 +5,33 @@ use super::version::IsCurrent;
 use super::{KnownGeneration, State, Stored};
 use crate::history::{Answer, Ensured, Expected, Item, Piece};
 
+/// A batch that is sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Batch<'c> {
+    pub(super) number: u32,
+    pub(super) pieces: &'c [Piece],
+    pub(super) expected: Option<&'c Expected>,
+    pub(super) replaces: Replaces,
+}
+
+/// The messages that a batch replaces.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Replaces {
+    Nothing,
+    All {
+        /// The most bytes of the archive, if there is one.
+        archive: Option<u64>,
+    },
+}
+
 impl State {
     pub(super) fn append(
         &mut self,
         known: &Known,
-        batch: u32,
-        pieces: &[Piece],
-        expected: Option<&Expected>,
+        write: &Batch<'_>,
         answer: Option<&Answer>,
     ) -> bool {
+        let Batch { number: batch, pieces, expected, replaces } = *write;
         let new = !self.batches.contains_key(&batch);
         if let Some(expected) = expected.filter(|_| new) {
             let is_current = self.is_at(expected);
@@ -29,6 +47,9 @@ impl State {
         if new {
             if !self.may_write(known, batch) {
                 return false;
+            }
+            if let Replaces::All { archive } = replaces {
+                self.remove_all(archive);
             }
             for piece in pieces {
                 self.last += 1;
@@ -98,6 +119,29 @@ impl State {
         }
         self.totals.tokens += u64::from(piece.tokens);
         self.items.insert(place, piece.into());
+        self.may_write(known, id)
+    }
+
+    /// Replaces the message at a place, which keeps its kind.
+    pub(super) fn replace(
+        &mut self,
+        known: &Known,
+        (id, place): (u32, u64),
+        piece: &Piece,
+        answer: Option<&Answer>,
+    ) -> bool {
+        let Some(stored) = self.items.get_mut(&place) else {
+            // Without an answer it was refused.
+            return answer.is_none_or(|answer| *answer == Answer::NotThere);
+        };
+        if answer.is_some_and(|answer| *answer != Answer::Replaced) {
+            return false;
+        }
+        self.totals.tokens -= u64::from(stored.tokens);
+        self.totals.tokens += u64::from(piece.tokens);
+        let (kind, summary) = (stored.kind, stored.summary);
+        *stored = Stored { kind, summary, ..piece.into() };
+        self.generation = self.generation.next();
         self.may_write(known, id)
     }
 }

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::history::{Answer, Call, Item, Recorded, Tag};
 use crate::rollback::Rollbacks;
@@ -8,13 +8,15 @@ use crate::rollback::Rollbacks;
 pub(super) struct Known {
     /// Before the first rollback, and after each one.
     places: Vec<Places>,
+    /// Places whose messages may have been replaced.
+    replaced: HashSet<u64>,
     /// Batches and clears that were sent in a turn, with that turn.
     pub(super) turn_of: BTreeMap<u32, u32>,
     /// The newest write of each turn that was certainly applied.
     pub(super) last_of: BTreeMap<u32, u32>,
 }
 
-/// Places that some answer reported. Until a rollback a place is assigned once. So an append whose own answer was lost
+/// Places that some answer reported. Until a rollback a place is assigned once, unless its message is replaced. So an append whose own answer was lost
 /// can only be where it was seen, and where no other message was seen.
 #[derive(Debug, Default)]
 struct Places {
@@ -25,7 +27,12 @@ struct Places {
 impl Known {
     pub(super) fn of(history: &[Recorded], turns: &BTreeMap<u32, u32>) -> Self {
         let rollbacks = Rollbacks::of(history);
-        let mut known = Self { turn_of: turns.clone(), ..Self::default() };
+        let replaced = history.iter().filter_map(|operation| match &operation.call {
+            Call::Replace { place, .. } => Some(*place),
+            _ => None,
+        });
+        let replaced = replaced.collect();
+        let mut known = Self { turn_of: turns.clone(), replaced, ..Self::default() };
         for operation in history {
             let Some((at, answer)) = &operation.returned else { continue };
             // With a rollback meanwhile the answer may be about the state before it or after it.
@@ -35,8 +42,10 @@ impl Known {
                     known.learn(epoch, *place, *tag);
                 }
             }
-            if let (Call::Append { pieces, .. }, Answer::Appended { first: Some(first), .. }) =
-                (&operation.call, answer)
+            if let (
+                Call::Append { pieces, .. } | Call::ReplaceAll { pieces, .. },
+                Answer::Appended { first: Some(first), .. },
+            ) = (&operation.call, answer)
             {
                 for (place, piece) in (*first..).zip(pieces) {
                     known.learn(epoch, place, piece.tag);
@@ -72,7 +81,9 @@ impl Known {
         }
         if let Some(places) = self.places.get_mut(epoch) {
             places.place_of.insert(tag, place);
-            places.tag_at.insert(place, tag);
+            if !self.replaced.contains(&place) {
+                places.tag_at.insert(place, tag);
+            }
         }
     }
 

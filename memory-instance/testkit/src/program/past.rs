@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::plain::{batch, kind, look};
 use super::vary::vary_ops;
-use super::{Agent, Faults, Op, Past, Program, SummarizerKind, Turn, TurnStep};
+use super::{Agent, Faults, Kind, Op, Past, Program, SummarizerKind, Turn, TurnStep};
 
 fn op() -> impl Strategy<Value = Op> {
     let calm = prop_oneof![
@@ -18,6 +18,9 @@ fn op() -> impl Strategy<Value = Op> {
         8 => Just(Op::Flush),
         10 => prop_oneof![4 => Just(0_usize), 1 => 1..4_usize].prop_map(Op::Undo),
         6 => (0..40_usize, 1..4_usize).prop_map(|(from, count)| Op::Erase(from, count)),
+        5 => (0..12_usize).prop_map(Op::Replace),
+        1 => batch(1, 3).prop_map(Op::ReplaceAll),
+        5 => batch(1, 3).prop_map(Op::ReplaceAllIf),
         5 => Just(Op::Archive),
         7 => Just(Op::Search),
         3 => Just(Op::Read),
@@ -43,10 +46,16 @@ fn op() -> impl Strategy<Value = Op> {
 
 /// Mostly one operation, else a removal that is undone.
 fn ops() -> impl Strategy<Value = Vec<Op>> {
-    let more = || vec(kind(0, 3), 4..=8).prop_map(Op::Append);
+    // A flush does nothing below half of the budget.
+    let more = || vec(kind(0, 3), 9..=12).prop_map(Op::Append);
+    let results = || {
+        let units = [Kind::Call, Kind::Result].repeat(4);
+        Just(Op::Append([vec![Kind::Talk], units].concat()))
+    };
     prop_oneof![
         9 => op().prop_map(|op| vec![op]),
         2 => more().prop_map(|more| vec![more, Op::Flush, Op::Undo(0)]),
+        1 => results().prop_map(|results| vec![results, Op::Flush, Op::Undo(0)]),
         1 => (more(), 0..2_usize)
             .prop_map(|(more, newer)| vec![Op::Flush, more, Op::Flush, Op::Undo(newer), Op::Undo(0)]),
         1 => (0..20_usize).prop_map(|from| vec![Op::Flush, Op::Erase(from, 1), Op::Undo(0)]),

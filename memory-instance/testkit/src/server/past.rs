@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use memory_core::store::{
     Access, ArchivedRemoval, Clear, Counters, Erase, Erased, FLUSH_HELD, FoundIn, MAX_SEARCH_HITS,
-    PageLimit, Restore, RestoreRefusal, Retention, SearchHit, SearchQuery, SearchResults,
-    SequenceSet, Splice, StoreError, StoreErrorKind,
+    NewMessage, PageLimit, Replacement, Restore, RestoreRefusal, Retention, SearchHit, SearchQuery,
+    SearchResults, SequenceSet, Splice, StoreError, StoreErrorKind,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use tokio::time::Instant;
@@ -29,8 +29,22 @@ pub(super) struct PastBugs {
     stale_hits: Vec<(MemoryKey, SearchHit)>,
     /// How many messages too many are counted as present, and too few as withdrawn.
     pub(super) restored: std::collections::HashMap<MemoryKey, u64>,
+    /// How many cleared results are counted as evicted too.
+    pub(super) cleared: std::collections::HashMap<MemoryKey, u64>,
     /// How many erased messages are counted as evicted.
     pub(super) erased: std::collections::HashMap<MemoryKey, u64>,
+}
+
+/// The message, to be stored again.
+fn as_new(StoredMessage { meta, message, .. }: &StoredMessage) -> NewMessage {
+    NewMessage {
+        id: meta.id,
+        message: message.clone(),
+        tokens: meta.tokens,
+        priority: meta.priority,
+        content_type: meta.content_type.clone(),
+        created_at: meta.created_at,
+    }
 }
 
 impl Server {
@@ -41,6 +55,22 @@ impl Server {
     fn all_hits(&self, at: &MemoryKey) -> Result<Vec<SearchHit>, StoreError> {
         let limit = NonZeroUsize::new(MAX_SEARCH_HITS).unwrap_or(NonZeroUsize::MIN);
         Ok(now(self.store.search(at, &SearchQuery::new(SECRET).with_limit(limit)))?.hits)
+    }
+
+    /// Keeps the hits at these places for later searches, if that bug is planted.
+    pub(super) fn keep_hits(
+        &self,
+        bug: Bug,
+        at: &MemoryKey,
+        is_kept: impl Fn(Sequence) -> bool,
+    ) -> Result<(), StoreError> {
+        if self.has(bug) {
+            let mut hits = self.all_hits(at)?;
+            hits.retain(|hit| is_kept(hit.sequence));
+            let hits = hits.into_iter().map(|hit| (at.clone(), hit));
+            self.state().past.stale_hits.extend(hits);
+        }
+        Ok(())
     }
 
     fn is_hidden(&self, at: &MemoryKey, removal: u64) -> bool {
@@ -160,19 +190,23 @@ impl Server {
             Some(Bug::UndoKeepsSummary) => {
                 let summary = summary
                     .and_then(|summary| before.iter().find(|stored| stored.meta.id == summary.id));
-                let Some(StoredMessage { meta, message, .. }) = summary else { return Ok(()) };
-                splice.summarized = vec![meta.sequence];
-                splice.summary = Some(memory_core::store::NewMessage {
-                    id: meta.id,
-                    message: message.clone(),
-                    tokens: meta.tokens,
-                    priority: meta.priority,
-                    content_type: meta.content_type.clone(),
-                    created_at: meta.created_at,
-                });
+                let Some(summary) = summary else { return Ok(()) };
+                splice.summarized = vec![summary.meta.sequence];
+                splice.summary = Some(as_new(summary));
             }
             Some(Bug::UndoLosesOriginal) => {
                 splice.evicted = removal.places.iter().take(1).collect();
+            }
+            Some(Bug::UndoKeepsMarker) => {
+                let receipt = removal.receipt.iter();
+                let replaced = receipt.flat_map(|receipt| &receipt.replaced);
+                for replaced in replaced {
+                    let marker = before.iter().find(|stored| stored.meta.id == replaced.id);
+                    splice.replaced.extend(marker.map(|marker| Replacement {
+                        sequence: marker.meta.sequence,
+                        message: as_new(marker),
+                    }));
+                }
             }
             Some(Bug::UndoDropsNewer) => {
                 let last = removal.places.iter().last();
@@ -228,14 +262,9 @@ impl Server {
             Some(Bug::EraseLeavesPresent) if !is_retry => {
                 changed.places = erase.places.without(&present).union(&nowhere);
             }
-            Some(Bug::EraseKeepsIndex) => {
-                let mut hits = self.all_hits(&at)?;
-                hits.retain(|hit| erase.places.contains(hit.sequence));
-                let hits = hits.into_iter().map(|hit| (at.clone(), hit));
-                self.state().past.stale_hits.extend(hits);
-            }
             _ => {}
         }
+        self.keep_hits(Bug::EraseKeepsIndex, &at, |place| erase.places.contains(place))?;
         let mut erased = now(self.store.erase(&at, self.access(access), &changed))?;
         self.wrote(&at, erase.write);
         let both = |set: &SequenceSet| erase.places.iter().filter(|at| set.contains(*at)).collect();
@@ -314,7 +343,7 @@ impl Server {
                 let again: Vec<_> = hits.iter().filter(is_doubled).cloned().collect();
                 hits.extend(again);
             }
-            Some(Bug::EraseKeepsIndex | Bug::UndoKeepsArchived) => {
+            Some(Bug::EraseKeepsIndex | Bug::ReplaceKeepsIndex | Bug::UndoKeepsArchived) => {
                 let state = self.state();
                 let stale = state.past.stale_hits.iter().filter(|(of, _)| *of == at);
                 hits.extend(stale.map(|(_, hit)| hit.clone()));

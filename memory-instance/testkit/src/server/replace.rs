@@ -20,6 +20,7 @@ impl Server {
         let write = replace.write;
         let is_retry = self.is_retry(&at, write);
         let before = now(self.store.head(&at))?;
+        self.keep_hits(Bug::ReplaceKeepsIndex, &at, |place| place == replace.sequence)?;
         let mut counters = now(self.store.replace(&at, self.access(access), replace))?;
         self.wrote(&at, write);
         if is_retry {

@@ -44,6 +44,9 @@ impl Server {
         if self.has(Bug::ArchiveBeyondLimit) {
             splice.archive = splice.archive.map(|_| Retention::forever());
         }
+        if self.has(Bug::ClearedForgetsOriginal) && !splice.replaced.is_empty() {
+            splice.archive = None;
+        }
         if self.has(Bug::SpliceTakesOthers) {
             splice.newest = None;
         }
@@ -103,6 +106,10 @@ impl Server {
         }
         let mut counters = now(self.store.splice(&at, self.access(access), &splice))?;
         self.archived_now(&at)?;
+        if self.has(Bug::ClearedCountedAsEvicted) && is_current {
+            let replaced = splice.replaced.len() as u64;
+            *self.state().past.cleared.entry(at.clone()).or_default() += replaced;
+        }
         if is_current && removes {
             self.ended(Bug::FlushUnnoticed, &at, outline.head.generation);
         }
