@@ -12,7 +12,7 @@ use crate::args::DEFAULT_TOKENIZER;
 use crate::out::count;
 
 /// The messages of a separate conversation.
-const MESSAGES: u64 = 60;
+const MESSAGES: u64 = 90;
 
 /// The message that is searched.
 const WANTED: u64 = 7;

@@ -484,7 +484,7 @@ fn demo_prints_its_acts_and_balanced_counters() {
         "fenced off: the lease with token",
         "of 400 messages",
         "A search finds the original of #7",
-        "all 60 are back. Then #7 was erased",
+        "all 90 are back. Then #7 was erased",
         "nothing was lost, nothing was doubled",
     ] {
         assert!(story.contains(told), "`{told}` is not in the story:\n{story}");
