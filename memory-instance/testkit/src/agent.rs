@@ -23,6 +23,7 @@ use crate::program::{Agent, Kind, Op, Program};
 use crate::run::{Bytes, Process, lease_key};
 use crate::violation::Check;
 
+mod copies;
 mod past;
 mod reads;
 mod replace;
@@ -30,6 +31,7 @@ mod turn;
 mod versions;
 mod window;
 
+pub(crate) use self::copies::fork_options;
 pub(crate) use self::past::search;
 
 /// Text that no error may contain.
@@ -215,6 +217,8 @@ impl Run<'_> {
                         self.replace_all(kinds, Some((version, expected))).await;
                     }
                 }
+                Op::Fork(newer) => self.fork(*newer).await,
+                Op::CopyTo => self.copy_to().await,
                 Op::Archive => self.archive().await,
                 Op::Search => {
                     let found = search(&self.memory, self.key, self.recorder).await;

@@ -236,4 +236,12 @@ bugs! {
     ReplaceAllForgetsArchive in Past: SearchWrong | ArchiveWrong | Unexplained,
     /// A reader continues from a cursor although all messages were replaced since.
     ReplaceAllUnnoticed in Past: Unexplained,
+    /// A copy lacks the archived messages.
+    CopyMissesArchived in Past: SearchWrong | ArchiveWrong | CopyWrong,
+    /// A copy counts summarized messages as evicted.
+    CopyMiscounts in Past: Counted | CopyWrong,
+    /// A fork has messages after its place.
+    ForkTakesLater in Past: CopyWrong,
+    /// Later messages of a memory are appended to its forks.
+    ForkSharesWrites in Past: CopyWrong,
 }

@@ -6,8 +6,8 @@ use memory_core::store::{Counters, Outline};
 
 use crate::history::{Answer, Call, History, Recorded, Totals};
 use crate::linear::{Explanation, check};
-use crate::model::{ModelPart, SequentialMemory};
-use crate::past::check_past;
+use crate::model::{Memories, ModelPart, SequentialMemory};
+use crate::past::{check_erased_before_copies, check_past};
 use crate::program::{Op, Program};
 use crate::rollback::Rollbacks;
 use crate::seen::check_seen;
@@ -25,7 +25,9 @@ pub(crate) fn check_history(history: &mut History, program: &Program, keys: usiz
     for key in 0..keys {
         let operations = history.of(key);
         let rollbacks = Rollbacks::of(&operations);
-        check_linearizable(history, key, &operations, &rollbacks, program);
+        if !program.copies() {
+            check_linearizable(history, key, &operations, &rollbacks, program);
+        }
         check_seen(history, key, &operations, program);
         check_totals(history, key, &operations);
         if program.past.is_some() {
@@ -36,7 +38,47 @@ pub(crate) fn check_history(history: &mut History, program: &Program, keys: usiz
             check_flushes(history, key, &operations, program);
         }
     }
+    if program.copies() {
+        check_copies(history, program);
+    }
     check_holds(history);
+}
+
+/// The same as `check_linearizable` for both memories at once, because one is a copy of a state of the other.
+fn check_copies(history: &mut History, program: &Program) {
+    let (source, copy) = (history.of(0), history.of(1));
+    check_erased_before_copies(history, &source, &copy);
+    let archive = program.past.map(|past| past.max_bytes);
+    let model = |operations: &[Recorded]| {
+        SequentialMemory::for_history(operations, &history.turns).with_archive(archive)
+    };
+    let memories = Memories::new([model(&source), model(&copy)]);
+    let operations = Memories::history([&source, &copy]);
+    match check(&memories, &operations, ROLLBACK_BUDGET) {
+        Explanation::Linearizable => {}
+        Explanation::OutOfBudget => {
+            history.broken(Check::NoVerdict, "both memories: the search took too long".into());
+        }
+        Explanation::Impossible { explained, stuck } => {
+            let stuck = operations.get(stuck);
+            let last = explained.last().and_then(|index| operations.get(*index));
+            let what = format!("both memories: after {last:?}, nothing explains {stuck:?}");
+            let is_fine_without = |part| {
+                let model = memories.without(part);
+                check(&model, &operations, ROLLBACK_BUDGET) == Explanation::Linearizable
+            };
+            let part = ModelPart::ALL.into_iter().find(|part| is_fine_without(*part));
+            let alone = Memories::history([&source, &[]]);
+            let is_source_fine =
+                || check(&memories, &alone, ROLLBACK_BUDGET) == Explanation::Linearizable;
+            let found = match part {
+                Some(part) => part.check(),
+                None if is_source_fine() => Check::CopyWrong,
+                None => Check::Unexplained,
+            };
+            history.broken(found, what);
+        }
+    }
 }
 
 /// P1, P2, P3, P8, P10: one order of all operations explains all answers. If it does not, and does so without one part

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use memory_core::store::StoreErrorKind;
 use memory_core::tokens::message_tokens;
 use memory_core::{Message, Sequence};
 use memory_instance::{MemoryError, Session};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::agent::{SECRET, Tags, answer, search};
+use crate::agent::{SECRET, Tags, answer, fork_options, search};
 use crate::bug::Bug;
 use crate::history::{Answer, Call, Piece, Recorder, Totals, bytes_of, item_of};
 use crate::program::{Kind, Program};
@@ -44,6 +45,9 @@ pub(crate) async fn verify_healed(
     sleep_until(process.link.stalled_until()).await;
     let searches = program.past.is_some();
     let patient = Patient { key, process, recorder, tags, searches };
+    if key == 1 && program.copies() {
+        patient.complete_copy().await;
+    }
     patient.within(WRITE, "an append", patient.append()).await;
     patient.within(FLUSH, "a flush", patient.flush()).await;
     patient.within(READ, "a read", patient.read()).await;
@@ -151,6 +155,21 @@ impl Patient<'_> {
         let counters = self.process.memory(self.key).counters().await?;
         self.recorder.answer(op, Answer::Counted(Totals::from(&counters)));
         Ok(())
+    }
+
+    /// Forks again while a copy is unfinished. Late requests of earlier copies may interfere for some seconds.
+    async fn complete_copy(&self) {
+        let (source, copy) = (self.process.memory(0), self.process.memory(1));
+        for _ in 0..12 {
+            let is_unfinished = copy
+                .counters()
+                .await
+                .is_err_and(|error| error.store_kind() == Some(&StoreErrorKind::Unfinished));
+            if is_unfinished && source.fork(&copy, fork_options(self.tags)).await.is_ok() {
+                return;
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
     }
 
     async fn search(&self) -> Result<(), MemoryError> {

@@ -16,7 +16,7 @@ use crate::program::Kind;
 use crate::rollback::Effects;
 use crate::violation::{Check, Violation};
 
-pub use self::past::{Hit, Removed, Written};
+pub use self::past::{Copied, Hit, Removed, Written};
 pub(crate) use self::past::{Refusal, bytes_of, numbers};
 
 /// A message of a program; unique.
@@ -143,6 +143,26 @@ pub enum Call {
     Archived(u64),
     /// Searches for a word that all messages of agents contain.
     Search,
+    /// A copy takes the state of the memory.
+    Snapshot,
+    /// A copy of the first memory becomes the memory, which does not exist.
+    Begin {
+        /// The copy.
+        copy: u128,
+        /// The version of the state that it took.
+        version: u64,
+        /// The part that it took.
+        copied: Copied,
+    },
+    /// The same in one step: the copy takes the state that the first memory has now.
+    Fork {
+        /// The copy.
+        copy: u128,
+        /// The generation that the first memory must have.
+        generation: u64,
+        /// The place of the last message that it takes.
+        at: u64,
+    },
     /// Reads everything; with the turn, if this is its first read.
     Read(Option<u32>),
     /// Reads backward.
@@ -194,6 +214,8 @@ pub enum Answer {
     Replaced,
     /// There is no message to replace.
     NotThere,
+    /// The version of a state that a copy took.
+    Version(u64),
     /// The places whose present messages were erased, and those whose archived ones were.
     Erased(Vec<u64>, Vec<u64>),
     /// The archived removals, newest first.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::bug::Bug;
 use crate::history::{
-    Answer, Call, Ensured, Expected, History, Hit, Item, Piece, Removed, Totals, Written,
+    Answer, Call, Copied, Ensured, Expected, History, Hit, Item, Piece, Removed, Totals, Written,
 };
 use crate::program::Program;
 use crate::run::{KEYS, play};
@@ -125,6 +125,17 @@ fn call(history: &History, call: &Call) -> Option<(&'static str, Value)> {
         Call::Keep => ("keep", json!({})),
         Call::GoBack => ("go_back", json!({})),
         Call::Expire => ("expire", json!({})),
+        Call::Snapshot => ("snapshot", json!({})),
+        Call::Begin { copy, version, copied } => {
+            let at = match copied {
+                Copied::Whole => None,
+                Copied::Fork(at) => Some(at),
+            };
+            ("copy", json!({"copy": hex(*copy), "version": version, "at": at}))
+        }
+        Call::Fork { copy, generation, at } => {
+            ("fork", json!({"copy": hex(*copy), "generation": generation, "at": at}))
+        }
         Call::Nothing => return None,
     })
 }
@@ -175,6 +186,7 @@ fn answer_of(answer: &Answer) -> Value {
         Answer::Counted(totals) => counted(*totals),
         Answer::Undone => json!({"refused": null}),
         Answer::NotUndone(reason) => json!({"refused": reason}),
+        Answer::Version(version) => json!({"version": version}),
         Answer::Replaced => json!({"found": true}),
         Answer::NotThere => json!({"found": false}),
         Answer::Erased(present, archived) => json!({"present": present, "archived": archived}),

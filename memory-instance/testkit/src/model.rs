@@ -3,6 +3,7 @@
 mod append;
 mod archive;
 mod backward;
+mod copies;
 mod known;
 mod reads;
 mod splice;
@@ -19,6 +20,8 @@ use crate::history::{Answer, Call, Item, Piece, Recorded, Totals};
 use crate::linear::Model;
 use crate::program::Kind;
 use crate::violation::Check;
+
+pub(crate) use self::copies::Memories;
 
 /// The state of the sequential memory.
 #[derive(Debug, Clone, Default)]

@@ -1,6 +1,6 @@
 //! Invariants of the past of a memory that single answers can show to be violated.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::history::{Answer, Call, History, Hit, Item, Recorded, Tag};
 use crate::violation::Check;
@@ -47,13 +47,15 @@ fn shown(answer: &Answer) -> Vec<(u64, Tag)> {
     }
 }
 
-/// P18: an erased message is never shown again.
-fn check_erased(operations: &[Recorded], broken: &mut Vec<(Check, String)>) {
-    for erasure in operations {
-        let Some((erased, Answer::Erased(present, archived))) = &erasure.returned else { continue };
-        // The messages that were known to have these places before: each was erased or removed.
-        let mut gone: BTreeMap<Tag, u64> = BTreeMap::new();
+/// The completed erasures: when they were answered, and the messages that were known to have their places
+/// before. Each of these was erased or removed.
+fn erasures(operations: &[Recorded]) -> Vec<(u64, BTreeSet<Tag>)> {
+    let erasures = operations.iter().filter_map(|erasure| {
+        let Some((erased, Answer::Erased(present, archived))) = &erasure.returned else {
+            return None;
+        };
         let places: BTreeSet<u64> = present.iter().chain(archived).copied().collect();
+        let mut gone = BTreeSet::new();
         for operation in operations {
             let Some((at, answer)) = &operation.returned else { continue };
             if *at > erasure.called {
@@ -64,22 +66,55 @@ fn check_erased(operations: &[Recorded], broken: &mut Vec<(Check, String)>) {
                 Answer::Appended { first: Some(first), .. },
             ) = (&operation.call, answer)
             {
-                let tags = (*first..).zip(pieces).map(|(place, piece)| (piece.tag, place));
-                gone.extend(tags.filter(|(_, place)| places.contains(place)));
+                let tags = (*first..).zip(pieces).map(|(place, piece)| (place, piece.tag));
+                gone.extend(tags.filter(|(place, _)| places.contains(place)).map(|(_, tag)| tag));
             }
             let known = shown(answer).into_iter().filter(|(place, _)| places.contains(place));
-            gone.extend(known.map(|(place, tag)| (tag, place)));
+            gone.extend(known.map(|(_, tag)| tag));
         }
-        for operation in operations.iter().filter(|operation| operation.called > *erased) {
-            let Some((_, answer)) = &operation.returned else { continue };
-            let mut tags: Vec<Tag> = shown(answer).into_iter().map(|(_, tag)| tag).collect();
-            if let Answer::Window(window) = answer {
-                tags.extend(window.iter().flatten());
-            }
-            if let Some(tag) = tags.iter().find(|tag| gone.contains_key(tag)) {
+        Some((*erased, gone))
+    });
+    erasures.collect()
+}
+
+/// The first of these messages that an answer shows.
+fn first_shown(operation: &Recorded, gone: &BTreeSet<Tag>) -> Option<Tag> {
+    let (_, answer) = operation.returned.as_ref()?;
+    let mut tags: Vec<Tag> = shown(answer).into_iter().map(|(_, tag)| tag).collect();
+    if let Answer::Window(window) = answer {
+        tags.extend(window.iter().flatten());
+    }
+    tags.into_iter().find(|tag| gone.contains(tag))
+}
+
+/// P18: an erased message is never shown again.
+fn check_erased(operations: &[Recorded], broken: &mut Vec<(Check, String)>) {
+    for (erased, gone) in erasures(operations) {
+        for operation in operations.iter().filter(|operation| operation.called > erased) {
+            if let Some(tag) = first_shown(operation, &gone) {
                 let what = format!("message {tag} is shown after its erasure: {operation:?}");
                 broken.push((Check::ErasedShown, what));
             }
+        }
+    }
+}
+
+/// P18: a copy that was begun after an erasure does not have the message.
+pub(crate) fn check_erased_before_copies(
+    history: &mut History,
+    source: &[Recorded],
+    copy: &[Recorded],
+) {
+    for (erased, gone) in erasures(source) {
+        let is_earlier = |operation: &Recorded| {
+            matches!(operation.call, Call::Snapshot) && operation.called < erased
+        };
+        if source.iter().any(is_earlier) {
+            continue;
+        }
+        if let Some(tag) = copy.iter().find_map(|operation| first_shown(operation, &gone)) {
+            let what = format!("message {tag} was erased, and is in a later copy");
+            history.broken(Check::ErasedShown, what);
         }
     }
 }

@@ -183,6 +183,10 @@ pub enum Op {
     ReplaceAll(Vec<Kind>),
     /// Reads, and then replaces all messages at the version that was read.
     ReplaceAllIf(Vec<Kind>),
+    /// Forks the first memory to the second, before this number of newer messages.
+    Fork(usize),
+    /// Copies the first memory to the second.
+    CopyTo,
     /// Reads the archive.
     Archive,
     /// Searches for a word that all messages contain.
@@ -297,6 +301,7 @@ impl Program {
         };
         self.faults.percent == 0
             && !self.goes_back()
+            && !self.copies()
             && self.agents.iter().all(|agent| agent.ops.iter().all(calm))
     }
 
@@ -329,6 +334,12 @@ impl Program {
                     | Op::ReplaceAllIf(_)
             ))
         })
+    }
+
+    /// Whether it copies a memory to another.
+    #[must_use]
+    pub fn copies(&self) -> bool {
+        self.has(|op| matches!(op, Op::Fork(_) | Op::CopyTo))
     }
 
     /// The number of operations that ensure a system prompt.

@@ -21,7 +21,11 @@ pub(crate) fn check_seen(
 ) {
     let mut broken = Vec::new();
     let refused: BTreeSet<Tag> = history.refused.iter().copied().collect();
-    let mine: BTreeSet<Tag> = operations.iter().flat_map(sent).collect();
+    let mut mine: BTreeSet<Tag> = operations.iter().flat_map(sent).collect();
+    let is_copy = program.copies() && key == 1;
+    if is_copy {
+        mine.extend(history.of(0).iter().flat_map(sent));
+    }
     let batches: Vec<Batch<'_>> = operations.iter().filter_map(Batch::of).collect();
     let rollbacks = Rollbacks::of(operations);
     let goes_back = !rollbacks.is_empty();
@@ -46,7 +50,8 @@ pub(crate) fn check_seen(
         }
         let tokens: Vec<u64> =
             tags.iter().filter_map(|tag| history.tokens.get(tag)).copied().collect();
-        if !goes_back && !tokens.is_sorted() {
+        // A copy has tokens of its source, too.
+        if !goes_back && !is_copy && !tokens.is_sorted() {
             broken.push((Check::StaleWrite, format!("written under tokens {tokens:?}")));
         }
         if !matches!(answer, Answer::Page(..)) {
@@ -68,7 +73,8 @@ pub(crate) fn check_seen(
             }
         }
         // An erasure takes critical messages and parts of units, and a cleared result is another message.
-        if program.clears() + program.edits() > 0
+        if is_copy
+            || program.clears() + program.edits() > 0
             || program.past.is_some_and(|past| past.clears_results)
         {
             continue;

@@ -1,6 +1,7 @@
 //! The simulated server: the reference store and the reference lock, with at most one planted bug.
 
 mod append;
+mod copies;
 mod deltas;
 mod leases;
 mod past;
@@ -16,8 +17,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use futures::FutureExt;
 use memory_core::lease::{FencingToken, LeaseProof};
 use memory_core::store::{
-    Access, Clear, CopyProgress, CopyWrite, Counters, Fork, Forked, Generation, Head, Page,
-    RemoveUnused, RemovedUnused, StoreError, StoreErrorKind, StoreOperation, WriteId, WriterId,
+    Access, Clear, Counters, Generation, Head, Page, RemoveUnused, RemovedUnused, StoreError,
+    StoreErrorKind, StoreOperation, WriteId, WriterId,
 };
 use memory_core::{InMemoryStore, MemoryKey, MemoryStore};
 use memory_lock::{Clock, InProcessLock, LeaseInfo, LockBackend, LockKey};
@@ -34,6 +35,7 @@ pub(crate) struct Server {
     lock: InProcessLock,
     /// The store checks leases itself.
     shared_domain: bool,
+    forks_in_parts: bool,
     pub(crate) bug: Option<Bug>,
     state: Mutex<State>,
 }
@@ -81,6 +83,7 @@ impl Server {
             store: InMemoryStore::new(clock.clone()),
             lock: InProcessLock::new(clock.clone()),
             shared_domain: program.shared_domain,
+            forks_in_parts: program.seed.is_multiple_of(2),
             bug,
             state: Mutex::default(),
         }
@@ -216,27 +219,6 @@ impl Server {
         }
         self.repair(&at, &mut counters);
         Ok(counters)
-    }
-
-    pub(crate) fn write_copy(
-        &self,
-        key: &MemoryKey,
-        access: Access,
-        write: &CopyWrite,
-    ) -> Result<CopyProgress, StoreError> {
-        self.check_lease(key, access)?;
-        now(self.store.write_copy(&self.place(key), self.access(access), write))
-    }
-
-    pub(crate) fn fork(
-        &self,
-        key: &MemoryKey,
-        access: Access,
-        fork: &Fork,
-    ) -> Result<Forked, StoreError> {
-        self.check_lease(key, access)?;
-        let fork = Fork { from: self.place(&fork.from), ..fork.clone() };
-        now(self.store.fork(&self.place(key), self.access(access), &fork))
     }
 
     pub(crate) fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

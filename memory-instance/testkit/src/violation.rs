@@ -113,6 +113,8 @@ checks! {
     ArchiveWrong "P17",
     /// Only the answers to searches cannot be explained.
     SearchWrong "P17",
+    /// The answers of a copy cannot be explained by any state of its source.
+    CopyWrong "P17",
     /// A message is archived twice, or archived and present.
     ArchivedTwice "P17",
     /// An automatic flush took messages after an undo.

@@ -2,7 +2,7 @@
 
 use memory_core::Message;
 use memory_core::store::{
-    ArchivedRemoval, FoundIn, RemovalCause, RestoreRefusal, SearchHit, SequenceSet,
+    ArchivedRemoval, FoundIn, Frame, RemovalCause, RestoreRefusal, SearchHit, SequenceSet,
 };
 
 use super::{Tag, tag_in};
@@ -16,6 +16,25 @@ pub struct Written {
     pub tokens: u32,
     /// Its bytes in an archive.
     pub bytes: u32,
+}
+
+/// A copy of one memory to the key of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Copied {
+    /// Everything, with all counters.
+    Whole,
+    /// A fork that ends at this place.
+    Fork(u64),
+}
+
+impl Copied {
+    /// The copy with this frame, of a memory that is no fork itself.
+    pub(crate) fn of(frame: &Frame) -> Self {
+        match frame.origin {
+            Some(_) => Self::Fork(frame.last.number()),
+            None => Self::Whole,
+        }
+    }
 }
 
 /// A removal that is in the archive.

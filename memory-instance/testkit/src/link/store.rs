@@ -7,19 +7,19 @@ use async_trait::async_trait;
 use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Access, Append, Appended, Applied, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite,
-    Counters, Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, Fork, ForkOrigin, Forked,
-    Frame, FrameWriters, Head, KnownBatch, Outline, Page, PageLimit, Read, RemainingCopy,
-    RemoveUnused, RemovedUnused, Replace, ReplaceAll, Restore, Scrubbed, SearchQuery,
-    SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage,
-    UnusedQuery,
+    Access, Append, Appended, Applied, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyStep,
+    CopyWrite, Counters, Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, Fork,
+    ForkOrigin, Forked, Frame, FrameWriters, Head, KnownBatch, Outline, Page, PageLimit, Read,
+    RemainingCopy, RemoveUnused, RemovedUnused, Replace, ReplaceAll, Restore, Scrubbed,
+    SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch,
+    UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
 use super::Link;
 use super::witness::Witness;
 use crate::checks::check_outline;
-use crate::history::{Answer, Call, Removed, Totals, call_of, item_of};
+use crate::history::{Answer, Call, Copied, Removed, Totals, call_of, item_of};
 use crate::run::key_number;
 use crate::server::Server;
 
@@ -196,8 +196,15 @@ impl MemoryStore for Link {
     }
 
     async fn frame(&self, key: &MemoryKey, writers: FrameWriters) -> Result<Frame, StoreError> {
-        let key = key.clone();
-        self.ask(("frame", StoreOperation::Read), move |server| server.frame(&key, writers)).await
+        let at = key.clone();
+        let op = self.recorder.call(key_number(key), Call::Snapshot);
+        let read = move |server: &Arc<Server>| server.frame(&at, writers);
+        let frame = self.ask(("frame", StoreOperation::Read), read).await;
+        match &frame {
+            Ok(frame) => self.recorder.answer(op, Answer::Version(frame.version)),
+            Err(_) => drop(self.recorder.strike_out(op)),
+        }
+        frame
     }
 
     async fn write_copy(
@@ -206,9 +213,23 @@ impl MemoryStore for Link {
         access: Access,
         write: &CopyWrite,
     ) -> Result<CopyProgress, StoreError> {
+        let op = match &write.step {
+            CopyStep::Finish { frame, .. } => {
+                let (copy, version) = (write.copy.as_u128(), frame.version);
+                let call = Call::Begin { copy, version, copied: Copied::of(frame) };
+                Some(self.recorder.call(key_number(key), call))
+            }
+            _ => None,
+        };
         let (key, write) = (key.clone(), write.clone());
         let copy = move |server: &Arc<Server>| server.write_copy(&key, access, &write);
-        self.store(("copy", StoreOperation::Copy), copy).await
+        let answer = self.store(("copy", StoreOperation::Copy), copy).await;
+        match (&answer, op) {
+            (Ok(_), Some(op)) => self.recorder.answer(op, Answer::Nothing),
+            (Err(error), Some(op)) if error.applied() == Applied::No => self.recorder.refused(op),
+            _ => {}
+        }
+        answer
     }
 
     async fn fork(
@@ -217,9 +238,24 @@ impl MemoryStore for Link {
         access: Access,
         fork: &Fork,
     ) -> Result<Forked, StoreError> {
+        let op = self.recorder.call(
+            key_number(key),
+            Call::Fork {
+                copy: fork.copy.as_u128(),
+                generation: fork.generation.number(),
+                at: fork.origin.at.number(),
+            },
+        );
         let (key, fork) = (key.clone(), fork.clone());
         let write = move |server: &Arc<Server>| server.fork(&key, access, &fork);
-        self.store(("fork", StoreOperation::Copy), write).await
+        let answer = self.store(("fork", StoreOperation::Copy), write).await;
+        match &answer {
+            Ok(Forked::Complete) => self.recorder.answer(op, Answer::Nothing),
+            Ok(Forked::InParts) => self.recorder.refused(op),
+            Err(error) if error.applied() == Applied::No => self.recorder.refused(op),
+            Err(_) => {}
+        }
+        answer
     }
 
     async fn origin(&self, key: &MemoryKey) -> Result<Option<ForkOrigin>, StoreError> {

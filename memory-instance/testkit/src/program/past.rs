@@ -44,6 +44,42 @@ fn op() -> impl Strategy<Value = Op> {
     (0..120_u8, calm).prop_map(cancel)
 }
 
+/// Of an agent of the second memory. It is copied only while it does not exist, so few of them write.
+fn second_op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        6 => (0..60_u16).prop_map(Op::Pause),
+        3 => Just(Op::Read),
+        3 => Just(Op::Search),
+        2 => Just(Op::Archive),
+        2 => Just(Op::Undo(0)),
+        1 => (0..40_usize, 1..4_usize).prop_map(|(from, count)| Op::Erase(from, count)),
+        1 => Just(Op::Count),
+    ]
+}
+
+/// An agent that copies the first memory, and then may change it.
+fn copier() -> impl Strategy<Value = Vec<Op>> {
+    let copy = prop_oneof![
+        2 => Just(Op::Fork(0)),
+        1 => (1..6_usize).prop_map(Op::Fork),
+        2 => Just(Op::CopyTo),
+    ];
+    (0..60_u16, copy, vec(op(), 0..3))
+        .prop_map(|(pause, copy, more)| [vec![Op::Pause(pause), copy], more].concat())
+}
+
+/// The second memory is a copy.
+fn with_copies(mut agents: Vec<Agent>) -> impl Strategy<Value = Vec<Agent>> {
+    agents.iter_mut().for_each(|agent| agent.key = 0);
+    let readers = (0..3_u8, vec(second_op(), 2..=5));
+    let copiers = vec((0..3_u8, copier()), 1..=2);
+    (copiers, readers).prop_map(move |(copiers, (process, ops))| {
+        let copiers = copiers.into_iter().map(|(process, ops)| Agent { process, key: 0, ops });
+        let reader = Agent { process, key: 1, ops };
+        agents.iter().take(2).cloned().chain(copiers).chain([reader]).collect()
+    })
+}
+
 /// Mostly one operation, else a removal that is undone.
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     // A flush does nothing below half of the budget.
@@ -85,7 +121,9 @@ pub fn past() -> impl Strategy<Value = Program> {
     let max_bytes = prop_oneof![3 => Just(1_u64 << 20), 1 => 500..2_500_u64];
     let past = (max_bytes, any::<bool>())
         .prop_map(|(max_bytes, clears_results)| Past { max_bytes, clears_results });
-    let agents = vec(agent(), 2..=4);
+    let agents = || vec(agent(), 2..=4);
+    let agents =
+        prop_oneof![3 => agents().boxed(), 1 => agents().prop_flat_map(with_copies).boxed()];
     let parts = (any::<u64>(), any::<bool>(), faults, summarizer, inline_flush, past, agents);
     let programs =
         parts.prop_map(|(seed, shared_domain, faults, summarizer, inline_flush, past, agents)| {

@@ -83,6 +83,9 @@ impl Server {
             return Err(StoreError::new(StoreOperation::Append, kind).not_applied().at(key));
         }
         self.wrote(&at, write);
+        if !is_retry {
+            self.share(&at, &append)?;
+        }
         if let Some(rest) = rest {
             let (server, at) = (Arc::clone(self), at.clone());
             tokio::spawn(async move {

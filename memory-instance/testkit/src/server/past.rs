@@ -31,12 +31,14 @@ pub(super) struct PastBugs {
     pub(super) restored: std::collections::HashMap<MemoryKey, u64>,
     /// How many cleared results are counted as evicted too.
     pub(super) cleared: std::collections::HashMap<MemoryKey, u64>,
+    /// Memories, and the forks that get their later writes.
+    pub(super) shared: Vec<(MemoryKey, MemoryKey)>,
     /// How many erased messages are counted as evicted.
     pub(super) erased: std::collections::HashMap<MemoryKey, u64>,
 }
 
 /// The message, to be stored again.
-fn as_new(StoredMessage { meta, message, .. }: &StoredMessage) -> NewMessage {
+pub(super) fn as_new(StoredMessage { meta, message, .. }: &StoredMessage) -> NewMessage {
     NewMessage {
         id: meta.id,
         message: message.clone(),

@@ -1,0 +1,36 @@
+//! Forks and copies of the first memory to the key of the second. The connection records their requests.
+
+use memory_core::Sequence;
+use memory_instance::ForkOptions;
+use uuid::Uuid;
+
+use super::{Run, Tags};
+
+impl Run<'_> {
+    /// Forks at the place before this number of newer messages.
+    pub(super) async fn fork(&self, newer: usize) {
+        let other = self.process.memory(1);
+        let at = if newer == 0 {
+            None
+        } else {
+            let Some((_, items)) = self.read_version().await else { return };
+            let at = items.iter().rev().nth(newer);
+            let Some((place, _)) = at else { return };
+            Some(*place)
+        };
+        let options = fork_options(self.tags);
+        let options = at.map_or(options, |at| options.with_end(Sequence::new(at)));
+        let done = self.memory.fork(&other, options).await;
+        self.told(done.as_ref().err());
+    }
+
+    pub(super) async fn copy_to(&self) {
+        let done = self.memory.copy_to(&self.process.memory(1)).await;
+        self.told(done.as_ref().err());
+    }
+}
+
+/// With an id that is the same in each run of a program.
+pub(crate) fn fork_options(tags: &Tags) -> ForkOptions {
+    ForkOptions::new().with_id(Uuid::from_u128(tags.call().into()))
+}

@@ -1,0 +1,112 @@
+//! Copies in the simulated server, with the bugs that are planted in them.
+
+use memory_core::store::{
+    Access, Append, CopyProgress, CopyStep, CopyWrite, Fork, Forked, NewMessage, Read, StoreError,
+};
+use memory_core::{MemoryKey, MemoryStore};
+
+use super::past::as_new;
+use super::{Server, now};
+use crate::bug::Bug;
+
+impl Server {
+    pub(crate) fn write_copy(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        write: &CopyWrite,
+    ) -> Result<CopyProgress, StoreError> {
+        self.check_lease(key, access)?;
+        let (at, access) = (self.place(key), self.access(access));
+        let mut changed = write.clone();
+        match &mut changed.step {
+            // The progress of the step that began the copy.
+            CopyStep::Archived { .. } if self.has(Bug::CopyMissesArchived) => {
+                changed.step = CopyStep::Begin;
+            }
+            CopyStep::Finish { removals, .. } if self.has(Bug::CopyMissesArchived) => *removals = 0,
+            CopyStep::Finish { frame, .. } if self.has(Bug::CopyMiscounts) => {
+                let summarized = std::mem::take(&mut frame.counters.summarized);
+                frame.counters.evicted += summarized;
+            }
+            _ => {}
+        }
+        let was_written = now(self.store.head(&at)).is_ok_and(|head| head.version > 0);
+        let progress = now(self.store.write_copy(&at, access, &changed))?;
+        if let CopyStep::Finish { frame, .. } = &write.step
+            && let Some(origin) = frame.origin.as_ref().filter(|_| !was_written)
+        {
+            self.forked(&at, access, &origin.key, frame.last)?;
+        }
+        Ok(progress)
+    }
+
+    /// In one step, or in parts in half of the programs.
+    pub(crate) fn fork(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        fork: &Fork,
+    ) -> Result<Forked, StoreError> {
+        if self.forks_in_parts {
+            return Ok(Forked::InParts);
+        }
+        self.check_lease(key, access)?;
+        let (at, access) = (self.place(key), self.access(access));
+        let was_written = now(self.store.head(&at)).is_ok_and(|head| head.version > 0);
+        let changed = Fork { from: self.place(&fork.from), ..fork.clone() };
+        let forked = now(self.store.fork(&at, access, &changed))?;
+        if !was_written {
+            self.forked(&at, access, &fork.from, fork.origin.at)?;
+        }
+        Ok(forked)
+    }
+
+    /// The effect of a planted bug on a fork.
+    fn forked(
+        &self,
+        at: &MemoryKey,
+        access: Access,
+        origin: &MemoryKey,
+        last: memory_core::Sequence,
+    ) -> Result<(), StoreError> {
+        match self.bug {
+            Some(Bug::ForkTakesLater) => {
+                let there = now(self.store.read(&self.place(origin), Read::default()))?.messages;
+                let later = there.iter().filter(|stored| stored.meta.sequence > last);
+                let later: Vec<_> = later.map(as_new).collect();
+                self.append_again(at, access, later)
+            }
+            Some(Bug::ForkSharesWrites) => {
+                let origin = self.place(origin);
+                self.state().past.shared.push((origin, at.clone()));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Appends messages, unless there are none.
+    fn append_again(
+        &self,
+        at: &MemoryKey,
+        access: Access,
+        messages: Vec<NewMessage>,
+    ) -> Result<(), StoreError> {
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let write = self.fresh_write();
+        let append = Append { write, messages: messages.into(), ttl: None, expected: None };
+        now(self.store.append(at, access, &append)).map(drop)
+    }
+
+    /// Appends the batch to forks of this memory, if that bug is planted.
+    pub(super) fn share(&self, at: &MemoryKey, append: &Append) -> Result<(), StoreError> {
+        let shared = self.state().past.shared.clone();
+        for (_, fork) in shared.iter().filter(|(origin, _)| origin == at) {
+            self.append_again(fork, Access::OPEN, append.messages.to_vec())?;
+        }
+        Ok(())
+    }
+}
