@@ -278,6 +278,7 @@ use self::case::cases_of;
 pub use self::case::{Case, CaseFuture};
 use crate::lease::{FencingToken, LeaseProof, OwnerId};
 use crate::store::{Access, Append, Counters, MessageId, NewMessage, Outline, WriteId, WriterId};
+pub use crate::unit::count::{PlanningWork, planning_work};
 use crate::{Clock, ContentType, MemoryKey, MemoryStore, Message, Priority};
 
 /// Creates stores to test.

@@ -1,16 +1,16 @@
 //! Groups messages into units that are kept whole: a tool call with the results that answer it.
 
+pub(crate) mod count;
 mod group;
 mod open;
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::slice;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use self::group::Group;
-use self::open::OpenCalls;
+pub(crate) use self::group::{Grouping, Totals};
 use crate::policy::Policy;
 use crate::priority::{ContentType, Priority};
 use crate::stored::MessageMeta;
@@ -28,10 +28,10 @@ use crate::stored::MessageMeta;
 #[derive(Debug, Clone)]
 pub struct Units<'a> {
     metas: &'a [MessageMeta],
-    units: Vec<Unit>,
-    /// For each message the position of the next message of its unit; [`NONE`] for the last. Empty if every unit is
-    /// one message.
-    next: Vec<u32>,
+    /// Units that were joined into others are part of a borrowed grouping only.
+    grouping: Cow<'a, Grouping>,
+    /// The states of the units with unanswered calls, ascending, if the grouping is borrowed.
+    waiting: Vec<(usize, UnitState)>,
 }
 
 /// No position: no memory holds this many messages.
@@ -77,54 +77,66 @@ impl<'a> Units<'a> {
     /// ```
     #[must_use]
     pub fn group(metas: &'a [MessageMeta], now: Timestamp, open_call_timeout: Duration) -> Self {
-        let mut group = Group {
-            units: Vec::with_capacity(metas.len()),
-            next: Vec::new(),
-            messages: metas.len(),
-            joined: HashMap::new(),
-            item: None,
-        };
-        let mut open = OpenCalls::default();
-        for (position, meta) in metas.iter().enumerate() {
-            group.add(position, meta, &mut open);
-        }
-        // A timeout beyond the range of the clock never expires.
-        let timeout = SignedDuration::try_from(open_call_timeout).unwrap_or(SignedDuration::MAX);
-        open.visit_unanswered(&mut |unit, position| {
-            let root = group.root(unit);
-            let (Some(call), Some(unit)) = (metas.get(position), group.units.get_mut(root)) else {
-                debug_assert!(false, "an open call has no message or no unit");
-                return;
-            };
-            let given_up = call.closed || now.duration_since(call.created_at) > timeout;
-            match unit.state {
-                UnitState::Open => {}
-                _ if given_up => unit.state = UnitState::Abandoned,
-                _ => unit.state = UnitState::Open,
+        let mut grouping = Grouping::default();
+        grouping.extend(metas);
+        for (index, state) in waiting(&grouping, metas, now, open_call_timeout) {
+            if let Some(unit) = grouping.units.get_mut(index) {
+                unit.state = state;
             }
-        });
-        let Group { mut units, next, joined, .. } = group;
-        if !joined.is_empty() {
-            units.retain(|unit| unit.messages > 0);
         }
-        Self { metas, units, next }
+        grouping.compact();
+        Self { metas, grouping: Cow::Owned(grouping), waiting: Vec::new() }
+    }
+
+    /// As [`group`](Self::group), with messages that are grouped already. Among these units are some without messages,
+    /// and their [`state`](Unit::state) is not that of calls without a result: see [`state_of`](Self::state_of).
+    pub(crate) fn grouped(
+        metas: &'a [MessageMeta],
+        grouping: &'a Grouping,
+        now: Timestamp,
+        open_call_timeout: Duration,
+    ) -> Self {
+        let waiting = waiting(grouping, metas, now, open_call_timeout);
+        Self { metas, grouping: Cow::Borrowed(grouping), waiting }
+    }
+
+    /// The completeness of the unit with this index.
+    pub(crate) fn state_of(&self, index: usize) -> Option<UnitState> {
+        let found = self.waiting.binary_search_by_key(&index, |(unit, _)| *unit).ok();
+        let waiting = found.and_then(|at| self.waiting.get(at)).map(|(_, state)| *state);
+        waiting.or_else(|| Some(self.as_slice().get(index)?.state))
+    }
+
+    /// The indices of the units that are not plain conversation, ascending.
+    pub(crate) fn special(&self) -> impl Iterator<Item = usize> {
+        self.grouping().special.iter().map(|index| *index as usize)
+    }
+
+    /// The first unit from which on the conversation before the unit `end` has at most this many tokens. The newest unit
+    /// of conversation always counts as within it.
+    pub(crate) fn recent_from(&self, end: usize, window: u64) -> usize {
+        self.grouping().recent_from(end, window)
+    }
+
+    pub(crate) const fn totals(&self) -> Totals {
+        self.grouping().totals()
     }
 
     /// The units, in the order of their first messages.
     pub fn iter(&self) -> slice::Iter<'_, Unit> {
-        self.units.iter()
+        self.as_slice().iter()
     }
 
     /// The number of units.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.units.len()
+        self.as_slice().len()
     }
 
     /// Whether there are no units.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.units.is_empty()
+        self.as_slice().is_empty()
     }
 
     /// The messages of one of these units, in order: a call before its results.
@@ -152,7 +164,14 @@ impl<'a> Units<'a> {
     }
 
     pub(crate) const fn as_slice(&self) -> &[Unit] {
-        self.units.as_slice()
+        self.grouping().units.as_slice()
+    }
+
+    const fn grouping(&self) -> &Grouping {
+        match &self.grouping {
+            Cow::Borrowed(grouping) => grouping,
+            Cow::Owned(grouping) => grouping,
+        }
     }
 
     /// The class of each unit under a policy, in the order of [`iter`](Self::iter).
@@ -167,8 +186,8 @@ impl<'a> Units<'a> {
         let historical = Standing::new(policy, &ContentType::HistoricalMessages);
         // The total tokens of conversation from the newest unit back; `None` before the first.
         let mut talk: Option<u64> = None;
+        count::classified(self.len());
         let mut classes: Vec<_> = self
-            .units
             .iter()
             .rev()
             .map(|unit| {
@@ -216,6 +235,31 @@ impl<'a> Units<'a> {
         }
         rank
     }
+}
+
+/// The states of the units with unanswered calls, ascending: [abandoned](UnitState::Abandoned) if every such call is.
+fn waiting(
+    grouping: &Grouping,
+    metas: &[MessageMeta],
+    now: Timestamp,
+    open_call_timeout: Duration,
+) -> Vec<(usize, UnitState)> {
+    // A timeout beyond the range of the clock never expires.
+    let timeout = SignedDuration::try_from(open_call_timeout).unwrap_or(SignedDuration::MAX);
+    let mut waiting = Vec::new();
+    grouping.visit_unanswered(&mut |unit, position| {
+        let Some(call) = metas.get(position) else {
+            debug_assert!(false, "an open call has no message");
+            return;
+        };
+        let is_abandoned = call.closed || now.duration_since(call.created_at) > timeout;
+        waiting.push((unit, is_abandoned));
+    });
+    // Those that are not abandoned come first.
+    waiting.sort_unstable();
+    waiting.dedup_by_key(|(unit, _)| *unit);
+    let state = |is_abandoned| if is_abandoned { UnitState::Abandoned } else { UnitState::Open };
+    waiting.into_iter().map(|(unit, is_abandoned)| (unit, state(is_abandoned))).collect()
 }
 
 /// The priority of a unit, as far as its messages determine it.
@@ -405,7 +449,7 @@ impl Members<'_, '_> {
         self.left = self.left.checked_sub(1)?;
         let position = self.at as usize;
         if self.left > 0 {
-            self.at = *self.units.next.get(position)?;
+            self.at = *self.units.grouping().next.get(position)?;
         }
         Some(position)
     }

@@ -6,22 +6,31 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 
 pub use self::own_batch::OwnBatch;
+use jiff::Timestamp;
+
 use crate::message::Message;
+use crate::plan::ContextPlanner;
+use crate::policy::Policy;
 use crate::store::{Cursor, Page};
 use crate::stored::{MessageMeta, Sequence, StoredMessage};
+use crate::tokens::TokenCounter;
+use crate::unit::{Grouping, Units};
+use crate::window::WindowOptions;
 
 /// The part of a memory that a process has read: the metadata and the decoded messages up to a cursor.
 ///
 /// A view is a cache that is never believed: a reader asks the store for the page after the view's
 /// [cursor](Self::cursor), and [applies](Self::apply) it. The store begins the page at the start again if anything but
 /// an append happened since, so the view equals the memory at the time of the read.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub struct View {
     cursor: Cursor,
     metas: Vec<MessageMeta>,
     /// In the order of `metas`.
     messages: Vec<Message>,
     unreadable: Vec<Sequence>,
+    /// The units of the messages, so that a window groups only what is new.
+    grouping: Grouping,
     bytes: usize,
 }
 
@@ -47,7 +56,19 @@ impl View {
     /// The bytes of heap memory that the view occupies, apart from unused capacity.
     #[must_use]
     pub const fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.grouping.heap_bytes()
+    }
+
+    /// Plans a window of its messages. The counter must be the one of their stored counts.
+    pub fn planner<'a>(
+        &'a self,
+        policy: &Policy,
+        options: &'a WindowOptions,
+        counter: &'a dyn TokenCounter,
+        now: Timestamp,
+    ) -> ContextPlanner<'a> {
+        let units = Units::grouped(&self.metas, &self.grouping, now, policy.open_call_timeout);
+        ContextPlanner::with_units(units, &self.messages, policy, options, counter)
     }
 
     /// Whether this page changes the view: it has messages, or begins at the start again.
@@ -65,14 +86,17 @@ impl View {
         self.cursor = page.cursor;
         self.bytes += page.unreadable.len() * size_of::<Sequence>();
         self.unreadable.extend(page.unreadable);
-        self.metas.reserve(page.messages.len());
-        self.messages.reserve(page.messages.len());
+        // A long memory must not move with the first message after it was read.
+        let spare = if self.metas.is_empty() { page.messages.len() / 8 } else { 0 };
+        self.metas.reserve(page.messages.len() + spare);
+        self.messages.reserve(page.messages.len() + spare);
         for StoredMessage { meta, message } in page.messages {
             self.bytes += size_of::<MessageMeta>() + size_of::<Message>();
             self.bytes += meta.heap_bytes() + message.heap_bytes();
             self.metas.push(meta);
             self.messages.push(message);
         }
+        self.grouping.extend(&self.metas);
     }
 
     /// All messages as one page.
@@ -153,11 +177,56 @@ impl View {
 
 #[cfg(test)]
 mod tests {
+    use jiff::SignedDuration;
+    use proptest::prelude::*;
     use uuid::Uuid;
 
     use super::*;
-    use crate::ContentType;
+    use crate::plan::UnitState;
     use crate::store::{Generation, MessageId};
+    use crate::testkit::{history, now, policy};
+    use crate::{ContentType, EstimateCounter};
+
+    /// The state and the places of each unit.
+    fn units_of(units: &Units<'_>) -> Vec<(UnitState, Vec<Sequence>)> {
+        let with_messages = units.iter().enumerate().filter(|(_, unit)| unit.messages() > 0);
+        let places = with_messages.map(|(index, unit)| {
+            let places = units.members(unit).map(|meta| meta.sequence).collect();
+            (units.state_of(index).unwrap(), places)
+        });
+        places.collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100))]
+        #[test]
+        fn grown_view_has_the_window_of_its_messages(
+            history in history(40), sizes in prop::collection::vec(1..12_usize, 40),
+            policy in policy(), budget in 30..3_000_u64, minutes in -5..15_i64,
+        ) {
+            let mut view = View::default();
+            let (mut left, mut sizes) = (history.as_slice(), sizes.into_iter());
+            while let Some((next, rest)) = left.split_at_checked(sizes.next().unwrap_or(1).min(left.len()))
+                && !next.is_empty()
+            {
+                let mut page = Page::new(Cursor::at(Generation::new(7), &next[next.len() - 1].meta));
+                page.messages = next.to_vec();
+                view.apply(page);
+                left = rest;
+                let now = now() + SignedDuration::from_mins(minutes);
+                let whole = Units::group(view.metas(), now, policy.open_call_timeout);
+                let grown = Units::grouped(view.metas(), &view.grouping, now, policy.open_call_timeout);
+                prop_assert_eq!(units_of(&grown), units_of(&whole));
+                prop_assert_eq!(grown.totals(), whole.totals());
+                let (metas, messages) = (view.metas(), view.messages());
+                let options = WindowOptions::new(budget);
+                let counter = &EstimateCounter;
+                let mut plan = ContextPlanner::with_messages(metas, messages, &policy, &options, counter, now);
+                let of_view = view.planner(&policy, &options, counter, now).step();
+                prop_assert_eq!(format!("{of_view:?}"), format!("{:?}", plan.step()));
+            }
+        }
+    }
 
     fn message(place: u64) -> StoredMessage {
         let id = MessageId::new(Uuid::from_u128(place.into()));
@@ -165,7 +234,7 @@ mod tests {
             Sequence::new(place),
             id,
             ContentType::Conversation,
-            jiff::Timestamp::UNIX_EPOCH,
+            Timestamp::UNIX_EPOCH,
         );
         StoredMessage::new(meta, Message::user(format!("message {place}")))
     }

@@ -1,52 +1,156 @@
-//! Units under construction.
+//! Messages grouped into units, as far as the messages alone determine them.
 
 use std::collections::{HashMap, HashSet};
 
-use super::open::{CallsOf, OpenCalls};
+use super::open::{CallId, CallsOf, OpenCalls, SharedCall};
 use super::{NONE, Unit, UnitState, narrow};
 use crate::link::{AnswerItem, ToolLink};
 use crate::stored::{MessageMeta, Sequence};
 
-/// Units under construction.
-pub(super) struct Group<'a> {
+/// Messages grouped into units, as far as the messages alone determine them: calls that wait for a result are neither
+/// [open](UnitState::Open) nor [abandoned](UnitState::Abandoned) yet, because that depends on the time.
+///
+/// Grows at its end by the messages that are added, each once.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Grouping {
+    /// In the order of their first messages. A unit that was joined into another one is without messages.
     pub(super) units: Vec<Unit>,
-    /// For each message the position of the next message of its unit; [`NONE`] for the last. Empty until a unit has
-    /// two messages.
+    /// For each message the position of the next message of its unit; [`NONE`] for the last and for messages beyond
+    /// its length. Empty until a unit has two messages.
     pub(super) next: Vec<u32>,
+    /// The units that are not plain conversation, ascending.
+    pub(super) special: Vec<u32>,
+    /// The tokens of conversation in each [`BLOCK`] of units, so that a search from the end skips most of a long history.
+    talk: Vec<u64>,
     /// The number of all messages.
-    pub(super) messages: usize,
-    /// Maps a unit that was joined into another one to that unit. It has no messages any more.
-    pub(super) joined: HashMap<usize, usize>,
+    messages: usize,
+    totals: Totals,
+    /// Maps a unit that was joined into another one to that unit.
+    joined: HashMap<usize, usize>,
     /// The item of an answer that was added last.
-    pub(super) item: Option<Item<'a>>,
+    item: Option<Item>,
+    open: OpenCalls,
+}
+
+/// The units whose conversation is summed up together.
+const BLOCK: usize = 128;
+
+/// Sums over all units.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    /// The tokens of all messages.
+    pub(crate) tokens: u64,
+    /// The calls without a result.
+    pub(crate) unanswered: u64,
+    /// The messages that are not the first of their unit.
+    pub(crate) further: u64,
 }
 
 /// An item of a model's answer, and the unit that it is in.
-pub(super) struct Item<'a> {
+#[derive(Debug, Clone)]
+struct Item {
     kind: AnswerItem,
     sequence: Sequence,
     unit: usize,
     /// The ids of the calls in the answer so far.
-    ids: HashSet<&'a str>,
+    ids: HashSet<CallId>,
 }
 
-impl<'a> Group<'a> {
+impl Grouping {
+    /// Groups the messages that were added to `metas` since the last call. All earlier ones must be the same.
+    pub(crate) fn extend(&mut self, metas: &[MessageMeta]) {
+        let new = metas.get(self.messages..).unwrap_or_default();
+        super::count::grouped(new.len());
+        self.units.reserve(new.len());
+        for (position, meta) in (self.messages..).zip(new) {
+            self.add(position, meta);
+        }
+        self.messages += new.len();
+    }
+
+    pub(crate) const fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// The bytes of heap memory that it occupies, apart from unused capacity.
+    pub(crate) const fn heap_bytes(&self) -> usize {
+        let narrow = self.next.len() + self.special.len();
+        self.units.len() * size_of::<Unit>() + narrow * size_of::<u32>() + self.open.heap_bytes()
+    }
+
+    /// Calls `visit` with the unit and the position of each message with an unanswered call.
+    pub(super) fn visit_unanswered(&self, visit: &mut dyn FnMut(usize, usize)) {
+        self.open.visit_unanswered(&mut |unit, position| visit(self.find_root(unit), position));
+    }
+
+    /// Removes the units that were joined into others. No message can be added after it.
+    pub(super) fn compact(&mut self) {
+        if self.joined.is_empty() {
+            return;
+        }
+        self.units.retain(|unit| unit.messages > 0);
+        let all = self.units.iter().enumerate();
+        let special = all.filter(|(_, unit)| !unit.is_plain);
+        self.special = special.map(|(index, _)| narrow(index)).collect();
+        let talk = |units: &[Unit]| {
+            let talk = units.iter().filter(|unit| unit.is_conversation);
+            talk.map(|unit| unit.tokens).fold(0, u64::saturating_add)
+        };
+        self.talk = self.units.chunks(BLOCK).map(talk).collect();
+    }
+
+    /// The first unit from which on the conversation before `end` has at most this many tokens. The newest unit of
+    /// conversation always counts as within it.
+    pub(super) fn recent_from(&self, end: usize, window: u64) -> usize {
+        let (mut sum, mut is_newest) = (0_u64, true);
+        let mut from = end.min(self.units.len());
+        while let Some(index) = from.checked_sub(1) {
+            let block = from.is_multiple_of(BLOCK).then(|| self.talk.get(index / BLOCK)).flatten();
+            let with_block = block.map(|talk| sum.saturating_add(*talk));
+            if let Some(with_block) = with_block.filter(|sum| !is_newest && *sum <= window) {
+                (sum, from) = (with_block, from - BLOCK);
+                continue;
+            }
+            if let Some(unit) = self.units.get(index).filter(|unit| unit.is_conversation) {
+                sum = sum.saturating_add(unit.tokens);
+                if !std::mem::take(&mut is_newest) && sum > window {
+                    break;
+                }
+            }
+            from = index;
+        }
+        from
+    }
+
+    /// Adds tokens to the conversation of a unit.
+    fn add_talk(&mut self, unit: usize, tokens: u64) {
+        let block = unit / BLOCK;
+        if self.talk.len() <= block {
+            self.talk.resize(block + 1, 0);
+        }
+        if let Some(talk) = self.talk.get_mut(block) {
+            *talk = talk.saturating_add(tokens);
+        }
+    }
+
     /// Adds the next message.
-    pub(super) fn add(&mut self, position: usize, meta: &'a MessageMeta, open: &mut OpenCalls<'a>) {
+    fn add(&mut self, position: usize, meta: &MessageMeta) {
         let ToolLink { calls, results, item } = &meta.link;
+        self.totals.tokens = self.totals.tokens.saturating_add(meta.tokens.into());
         if calls.is_empty() && results.is_empty() && item.is_none() {
             self.item = None;
-            self.units.push(Unit::of(position, meta));
+            self.push(Unit::of(position, meta));
             return;
         }
         let mut unit = Unit::of(position, meta);
         let mut home = self.continued(meta);
         let mut has_stray = false;
         for result in results.iter() {
-            let Some(answered) = open.answer(result) else {
+            let Some(answered) = self.open.answer(result) else {
                 has_stray = true;
                 continue;
             };
+            self.totals.unanswered = self.totals.unanswered.saturating_sub(1);
             let answered = self.root(answered);
             if let Some(unit) = self.unit_mut(answered) {
                 unit.unanswered = unit.unanswered.saturating_sub(1);
@@ -54,15 +158,14 @@ impl<'a> Group<'a> {
             home = Some(home.map_or(answered, |home| self.join(home, answered)));
         }
         let at = if let Some(home) = home {
-            self.extend(home, position, meta);
+            self.extend_unit(home, position, meta);
             home
         } else {
             if has_stray && calls.is_empty() {
                 unit.state = UnitState::Orphan;
                 has_stray = false;
             }
-            self.units.push(unit);
-            self.units.len() - 1
+            self.push(unit)
         };
         let before = self.item.take();
         // Nothing is between two calls of one answer.
@@ -70,17 +173,39 @@ impl<'a> Group<'a> {
             Some(Item { kind: AnswerItem::Call, .. }) => CallsOf::SameAnswer,
             _ => CallsOf::NextAnswer,
         };
-        let mut is_malformed = !calls.is_empty() && open.push(at, position, calls, of);
+        let mut is_malformed = !calls.is_empty() && self.open.push(at, position, calls, of);
         self.item = item.map(|kind| {
             let mut ids = before.map(|item| item.ids).unwrap_or_default();
-            for call in calls.iter().filter(|call| !call.id.is_empty()) {
-                is_malformed |= !ids.insert(&call.id);
+            for call in SharedCall::all(calls).filter(|call| !call.id().is_empty()) {
+                is_malformed |= !ids.insert(CallId(call));
             }
             Item { kind, sequence: meta.sequence, unit: at, ids }
         });
+        self.totals.unanswered = self.totals.unanswered.saturating_add(calls.len() as u64);
         if let Some(unit) = self.unit_mut(at) {
             unit.unanswered = unit.unanswered.saturating_add(narrow(calls.len()));
             unit.malformed |= is_malformed || has_stray;
+        }
+    }
+
+    /// Adds a unit, and returns its index.
+    fn push(&mut self, unit: Unit) -> usize {
+        let index = self.units.len();
+        if !unit.is_plain {
+            self.special.push(narrow(index));
+        }
+        if unit.is_conversation {
+            self.add_talk(index, unit.tokens);
+        }
+        self.units.push(unit);
+        index
+    }
+
+    /// Notes that a unit is not plain conversation any more.
+    fn make_special(&mut self, index: usize) {
+        let index = narrow(index);
+        if let Err(at) = self.special.binary_search(&index) {
+            self.special.insert(at, index);
         }
     }
 
@@ -96,11 +221,17 @@ impl<'a> Group<'a> {
     }
 
     /// The unit that this one is now part of.
-    pub(super) fn root(&mut self, unit: usize) -> usize {
+    fn find_root(&self, unit: usize) -> usize {
         let mut root = unit;
         while let Some(into) = self.joined.get(&root) {
             root = *into;
         }
+        root
+    }
+
+    /// As [`find_root`](Self::find_root), with a shorter way to it for the next time.
+    fn root(&mut self, unit: usize) -> usize {
+        let root = self.find_root(unit);
         if root != unit {
             self.joined.insert(unit, root);
         }
@@ -108,12 +239,20 @@ impl<'a> Group<'a> {
     }
 
     /// Appends a message to a unit.
-    fn extend(&mut self, unit: usize, position: usize, meta: &MessageMeta) {
-        let Some(unit) = self.unit_mut(unit) else { return };
+    fn extend_unit(&mut self, index: usize, position: usize, meta: &MessageMeta) {
+        let Some(unit) = self.unit_mut(index) else { return };
         let last = std::mem::replace(&mut unit.last, narrow(position));
         unit.messages += 1;
         unit.tokens = unit.tokens.saturating_add(meta.tokens.into());
         unit.is_plain &= Unit::of(position, meta).is_plain;
+        let (is_plain, is_conversation) = (unit.is_plain, unit.is_conversation);
+        self.totals.further += 1;
+        if is_conversation {
+            self.add_talk(index, meta.tokens.into());
+        }
+        if !is_plain {
+            self.make_special(index);
+        }
         self.link(last, narrow(position));
     }
 
@@ -133,11 +272,29 @@ impl<'a> Group<'a> {
             self.interleave(kept, gone);
             kept_last.max(gone_last)
         };
-        let Some(Unit { tokens, unanswered, malformed, messages, is_plain, .. }) =
-            self.unit_mut(gone).map(|gone| std::mem::replace(gone, Unit { messages: 0, ..*gone }))
-        else {
-            return kept;
+        // Neither messages nor conversation are left in it.
+        let emptied = |gone: &mut Unit| {
+            let empty = Unit {
+                messages: 0,
+                tokens: 0,
+                unanswered: 0,
+                is_conversation: false,
+                is_plain: false,
+                ..*gone
+            };
+            std::mem::replace(gone, empty)
         };
+        let Some(joined) = self.unit_mut(gone).map(emptied) else { return kept };
+        let Unit { tokens, unanswered, malformed, messages, is_plain, .. } = joined;
+        self.totals.further += 1;
+        if joined.is_conversation
+            && let Some(talk) = self.talk.get_mut(gone / BLOCK)
+        {
+            *talk = talk.saturating_sub(tokens);
+        }
+        if self.units.get(kept).is_some_and(|kept| kept.is_conversation) {
+            self.add_talk(kept, tokens);
+        }
         if let Some(unit) = self.unit_mut(kept) {
             unit.last = last;
             unit.messages += messages;
@@ -145,6 +302,9 @@ impl<'a> Group<'a> {
             unit.unanswered += unanswered;
             unit.malformed |= malformed;
             unit.is_plain &= is_plain;
+        }
+        if !is_plain {
+            self.make_special(kept);
         }
         self.joined.insert(gone, kept);
         kept
@@ -176,14 +336,11 @@ impl<'a> Group<'a> {
 
     /// Sets the message of the same unit that follows the one at this position.
     fn link(&mut self, position: u32, following: u32) {
-        if self.next.is_empty() {
-            self.next.resize(self.messages, NONE);
+        let position = position as usize;
+        if self.next.len() <= position {
+            self.next.resize(position + 1, NONE);
         }
-        debug_assert!(
-            (position as usize) < self.next.len(),
-            "there is no message at position {position}"
-        );
-        if let Some(link) = self.next.get_mut(position as usize) {
+        if let Some(link) = self.next.get_mut(position) {
             *link = following;
         }
     }

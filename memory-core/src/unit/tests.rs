@@ -72,6 +72,30 @@ proptest! {
         prop_assert_eq!(unit_of, by_looking_back(&metas).0);
     }
 
+    /// Long enough for several sums of conversation.
+    #[test]
+    fn recent_conversation_is_found_from_its_sums(
+        sizes in prop::collection::vec(0..60_u32, 300..700), end in 0..700_usize, window in 0..30_000_u64,
+    ) {
+        let facts = |place: u64| if place.is_multiple_of(7) { ContentType::ImportantFacts } else { ContentType::Conversation };
+        let metas: Vec<_> = (1..).zip(&sizes).map(|(place, tokens)| {
+            let id = crate::store::MessageId::new(uuid::Uuid::from_u128(place.into()));
+            let mut meta = MessageMeta::new(crate::Sequence::new(place), id, facts(place), now());
+            meta.tokens = *tokens;
+            meta
+        }).collect();
+        let units = grouped(&metas);
+        let from = units.recent_from(end, window);
+        let talk = |range: std::ops::Range<usize>| {
+            metas[range].iter().filter(|meta| meta.content_type == ContentType::Conversation)
+        };
+        let end = end.min(metas.len());
+        let sum = |from: usize| talk(from..end).map(|meta| u64::from(meta.tokens)).sum::<u64>();
+        prop_assert!(sum(from) <= window || talk(from..end).count() == 1);
+        let before = (0..from).rev().find(|at| metas[*at].content_type == ContentType::Conversation);
+        prop_assert!(before.is_none_or(|before| sum(before) > window && talk(from..end).count() > 0));
+    }
+
     #[test]
     fn units_come_in_order_and_add_up(history in history(40)) {
         let metas = metas(&history);

@@ -5,7 +5,7 @@ use crate::policy::Policy;
 use crate::priority::{ContentType, Priority};
 use crate::render::bug::{RenderBug, is_planted};
 use crate::stored::{MessageMeta, Sequence};
-use crate::unit::{Rank, Unit, Units};
+use crate::unit::{Rank, Unit, UnitState, Units};
 
 /// Estimated tokens of the synthetic result of an open call.
 const SYNTHETIC: u64 = 24;
@@ -26,8 +26,7 @@ pub(super) struct Candidates<'a> {
     reminders_kept: usize,
     /// Estimated tokens of the name of a result's tool.
     per_result: u64,
-    /// Whether it is known that nothing of a unit can be sent.
-    is_void: Vec<bool>,
+    /// The units of which it is known that nothing can be sent, ascending.
     void: Vec<usize>,
     /// The true tokens of a unit, if they are known.
     corrected: Option<(usize, u64)>,
@@ -57,26 +56,29 @@ impl<'a> Candidates<'a> {
         let recent = policy.priority_of(&ContentType::RecentContext);
         let historical = policy.priority_of(&ContentType::HistoricalMessages);
         let has_critical_talk = recent.is_critical() || historical.is_critical();
-        let mut special = Vec::new();
-        let mut all = Tally { messages: metas.len() as u64, tokens: 0 };
-        let mut extra = 0_u64;
-        for (index, unit) in units.iter().enumerate() {
-            all.tokens = all.tokens.saturating_add(unit.tokens());
-            extra = extra.saturating_add(extra_tokens(unit, per_result));
-            if unit.is_plain() && !has_critical_talk {
-                continue;
-            }
+        let totals = units.totals();
+        let all = Tally { messages: metas.len() as u64, tokens: totals.tokens };
+        let extra = totals.unanswered.saturating_mul(SYNTHETIC);
+        let extra = extra.saturating_add(totals.further.saturating_mul(per_result));
+        let ranked = |index: usize| {
+            // A unit that was joined into another one is no candidate.
+            let unit = units.as_slice().get(index).filter(|unit| unit.messages() > 0)?;
             let content_type = units.content_type(unit);
-            special.push(Special {
+            Some(Special {
                 unit: index,
                 rank: units.rank(unit, policy),
                 standing: (!unit.is_conversation()).then(|| policy.priority_of(content_type)),
                 is_reminder: matches!(content_type, ContentType::Reminder),
-            });
-        }
+            })
+        };
+        let special: Vec<_> = if has_critical_talk {
+            (0..units.len()).filter_map(ranked).collect()
+        } else {
+            units.special().filter_map(ranked).collect()
+        };
+        crate::unit::count::classified(special.len());
         Self {
             metas,
-            is_void: vec![false; units.len()],
             void: Vec::new(),
             units,
             special,
@@ -151,25 +153,29 @@ impl<'a> Candidates<'a> {
         self.corrected = Some((index, cost));
     }
 
-    pub(super) fn is_void(&self, index: usize) -> bool {
-        self.is_void.get(index).copied().unwrap_or(false)
+    /// The completeness of a unit.
+    pub(super) fn state(&self, index: usize) -> Option<UnitState> {
+        self.units.state_of(index)
     }
 
-    /// The units of which nothing can be sent, in no order.
+    /// Whether nothing of a unit can be sent.
+    pub(super) fn is_void(&self, index: usize) -> bool {
+        self.void.binary_search(&index).is_ok()
+            || self.unit(index).is_none_or(|unit| unit.messages() == 0)
+    }
+
+    /// The units of which nothing can be sent, ascending.
     pub(super) fn void(&self) -> &[usize] {
         &self.void
     }
 
     /// Notes that nothing of a unit can be sent. Returns whether this is new.
     pub(super) fn set_void(&mut self, index: usize) -> bool {
-        debug_assert!(index < self.is_void.len(), "unit {index} is no candidate");
-        let is_new =
-            self.is_void.get_mut(index).is_some_and(|is_void| !std::mem::replace(is_void, true));
-        if is_new {
-            self.void.push(index);
-            self.sendable = self.sendable.saturating_sub(self.cost(index));
-        }
-        is_new
+        debug_assert!(index < self.len(), "unit {index} is no candidate");
+        let Err(at) = self.void.binary_search(&index) else { return false };
+        self.void.insert(at, index);
+        self.sendable = self.sendable.saturating_sub(self.cost(index));
+        true
     }
 
     /// Whether a unit is conversation of which something can be sent.
@@ -200,17 +206,7 @@ impl<'a> Candidates<'a> {
         if self.recent == self.historical && !self.special.iter().any(Special::follows_recency) {
             return end;
         }
-        let mut talk = None;
-        let mut from = end;
-        let units = self.units.as_slice().iter().enumerate().take(end).rev();
-        for (index, unit) in units.filter(|(_, unit)| unit.is_conversation()) {
-            let sum = talk.unwrap_or(0_u64).saturating_add(unit.tokens());
-            if talk.replace(sum).is_some() && sum > self.recent_window {
-                break;
-            }
-            from = index;
-        }
-        from
+        self.units.recent_from(end, self.recent_window)
     }
 
     /// The priority of a special unit.

@@ -124,7 +124,8 @@ impl<'a> ContextPlanner<'a> {
         counter: &'a dyn TokenCounter,
         now: Timestamp,
     ) -> Self {
-        Self::plan_over(metas, Texts::none_of(metas), policy, options, counter, now)
+        let units = Units::group(metas, now, policy.open_call_timeout);
+        Self::plan_over(units, Texts::none_of(metas), policy, options, counter)
     }
 
     /// Plans a window over messages that are all in memory: `messages` in the order of `metas`, in ascending order of
@@ -159,18 +160,31 @@ impl<'a> ContextPlanner<'a> {
         counter: &'a dyn TokenCounter,
         now: Timestamp,
     ) -> Self {
-        Self::plan_over(metas, Texts::all(metas, messages), policy, options, counter, now)
+        let units = Units::group(metas, now, policy.open_call_timeout);
+        Self::plan_over(units, Texts::all(metas, messages), policy, options, counter)
+    }
+
+    /// Plans a window over messages that are all in memory and are grouped already. The cost depends on the
+    /// window and on the units that are not plain conversation, not on the number of messages.
+    pub(crate) fn with_units(
+        units: Units<'a>,
+        messages: &'a [Message],
+        policy: &Policy,
+        options: &'a WindowOptions,
+        counter: &'a dyn TokenCounter,
+    ) -> Self {
+        let texts = Texts::all(units.metas(), messages);
+        Self::plan_over(units, texts, policy, options, counter)
     }
 
     fn plan_over(
-        metas: &'a [MessageMeta],
+        units: Units<'a>,
         texts: Texts<'a>,
         policy: &Policy,
         options: &'a WindowOptions,
         counter: &'a dyn TokenCounter,
-        now: Timestamp,
     ) -> Self {
-        let units = Units::group(metas, now, policy.open_call_timeout);
+        let metas = units.metas();
         let profile =
             options.profile.as_ref().map_or_else(|| Cow::Owned(Profile::default()), Cow::Borrowed);
         // Gemini's results name their tools.

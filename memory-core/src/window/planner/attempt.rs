@@ -6,7 +6,7 @@ use super::ContextPlanner;
 use crate::counters::Tally;
 use crate::render::bug::{RenderBug, is_planted};
 use crate::render::{Cut, Extent, Input, Rendered, Repair, RepairKind, render};
-use crate::stored::Sequence;
+use crate::stored::{MessageMeta, Sequence};
 use crate::unit::{Unit, UnitState};
 use crate::window::choose::{Choice, ChoiceExtent};
 use crate::window::options::NewestUnit;
@@ -130,12 +130,13 @@ impl ContextPlanner<'_> {
     /// Whether a window is the complete history: nothing before or between its messages was left out, removed or
     /// summarized, and no agent-specific system prompt precedes it.
     fn is_all(&self, positions: &[Position]) -> bool {
-        let is_there = self
-            .metas
-            .iter()
-            .zip(1..)
-            .all(|(meta, number)| meta.sequence == Sequence::new(number) && !meta.is_summary());
-        is_there && positions.len() == self.metas.len() && self.options.system.is_none()
+        let is_there = |(meta, number): (&MessageMeta, u64)| {
+            meta.sequence == Sequence::new(number) && !meta.is_summary()
+        };
+        // Most windows are a small part of a long history, which is not visited for them.
+        positions.len() == self.metas.len()
+            && self.options.system.is_none()
+            && self.metas.iter().zip(1..).all(is_there)
     }
 
     /// The tokens by which to fill a window again that turned out to be this much smaller than allowed.
@@ -197,7 +198,7 @@ impl ContextPlanner<'_> {
                 if at != unit.first() && is_planted(RenderBug::UnitTorn) {
                     continue;
                 }
-                let is_open = unit.state() == UnitState::Open;
+                let is_open = self.candidates.state(index) == Some(UnitState::Open);
                 positions.push(Position { at, unit: index, is_open });
             }
         }
@@ -315,8 +316,9 @@ impl ContextPlanner<'_> {
         let mut left_out = LeftOut::default();
         // All others are over the budget: they are not visited, because there may be many.
         let mut known = Tally::default();
-        for unit in self.candidates.void().iter().filter_map(|void| self.candidates.unit(*void)) {
-            let is_orphan = unit.state() == UnitState::Orphan;
+        for index in self.candidates.void() {
+            let Some(unit) = self.candidates.unit(*index) else { continue };
+            let is_orphan = self.candidates.state(*index) == Some(UnitState::Orphan);
             let part = if is_orphan { &mut left_out.orphans } else { &mut left_out.empty };
             add(part, tally(unit));
             add(&mut known, tally(unit));
