@@ -87,6 +87,24 @@ impl Inner {
         self.store().head(&self.key).await
     }
 
+    /// The view of the memory, up to date. `None` if it can have none.
+    ///
+    /// # Cancel safety
+    /// Of several readers without a view one reads the whole memory. If it is dropped, another one does.
+    pub(crate) async fn view(&self) -> Result<Option<Arc<View>>, StoreError> {
+        let (found, cold_read) = self.backend.views.find_or_read(&self.key).await;
+        if let Found::Excluded = found {
+            return Ok(None);
+        }
+        let view = self.refresh(found).await;
+        match (&view, cold_read) {
+            (Err(_), Some(cold_read)) => cold_read.fail(),
+            // Ends after the view is kept.
+            (_, cold_read) => drop(cold_read),
+        }
+        view.map(Some)
+    }
+
     /// Brings a view up to date: asks the store only for the messages that this process does not have.
     pub(crate) async fn refresh(&self, found: Found) -> Result<Arc<View>, StoreError> {
         let (after, own) = match &found {
@@ -112,19 +130,19 @@ impl Inner {
         after: Option<Cursor>,
         limit: Option<NonZeroUsize>,
     ) -> Result<Page, StoreError> {
+        if after.is_none() && limit.is_none() && self.backend.views.are_on() {
+            let view = match self.view().await? {
+                Some(view) => view,
+                // A memory that was too large for a view may have become smaller, which a whole read shows.
+                None => self.refresh(Found::Excluded).await?,
+            };
+            return Ok(view.whole());
+        }
         let found = self.backend.views.find(&self.key);
-        // A memory that was too large for a view may have become smaller, which a whole read shows.
-        let is_whole = after.is_none() && limit.is_none() && self.backend.views.are_on();
-        match found {
-            _ if is_whole => {
-                return Ok(self.refresh(found).await?.whole());
-            }
-            Found::View(..) => {
-                if let Some(page) = self.refresh(found).await?.page(after, limit) {
-                    return Ok(page);
-                }
-            }
-            Found::Nothing | Found::Excluded => {}
+        if matches!(found, Found::View(..))
+            && let Some(page) = self.refresh(found).await?.page(after, limit)
+        {
+            return Ok(page);
         }
         self.store().read(&self.key, Read { after, limit: limit.map(Into::into) }).await
     }

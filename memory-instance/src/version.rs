@@ -1,5 +1,7 @@
 //! Writes that depend on the version of a memory: conditional appends, and taking back the newest messages.
 
+use std::num::NonZeroUsize;
+
 use memory_core::plan::Units;
 use memory_core::store::{
     Appended, Counters, FLUSH_HELD, FlushReceipt, MessageMeta, Outline, Splice, StoreError,
@@ -67,13 +69,20 @@ impl MemoryInstance {
     /// Reads have no effect.
     pub async fn version(&self) -> Result<Version, MemoryError> {
         let found = self.inner.backend.views.find(&self.inner.key);
-        if let Found::Excluded = found {
-            // Without the texts.
-            let outline = self.inner.outline().await?;
-            self.inner.backend.views.observe(&self.inner.key, &outline.head);
-            return Ok(Version::at_end(outline.cursor()));
-        }
-        Ok(Version::at_end(self.inner.refresh(found).await?.cursor()))
+        let cursor = match found {
+            Found::View(..) => self.inner.refresh(found).await?.cursor(),
+            Found::Nothing => {
+                let store = self.inner.store();
+                store.read_before(&self.inner.key, None, NonZeroUsize::MIN).await?.cursor
+            }
+            Found::Excluded => {
+                // Without the texts. A memory that became smaller may have a view.
+                let outline = self.inner.outline().await?;
+                self.inner.backend.views.observe(&self.inner.key, &outline.head);
+                outline.cursor()
+            }
+        };
+        Ok(Version::at_end(cursor))
     }
 
     /// Appends a batch if no message was appended after the expected version, and the newest message then is still
@@ -212,24 +221,50 @@ impl MemoryInstance {
         expected: Version,
     ) -> Result<Conditional<Withdrawal>, MemoryError> {
         self.writable("rewind")?;
-        let found = self.inner.backend.views.find(&self.inner.key);
-        let view = self.inner.refresh(found).await?;
-        let begins = |(meta, message): (&MessageMeta, &memory_core::Message)| {
-            let is_turn = *message.role() == Role::User
-                && meta.link.results.is_empty()
-                && !meta.summary
-                && meta.content_type != ContentType::Reminder;
-            is_turn.then_some(meta.sequence)
-        };
-        let turn = view.metas().iter().zip(view.messages()).rev().find_map(begins);
-        let newest = view.metas().last().map(|meta| meta.sequence);
-        let first = turn.or(newest).unwrap_or_default();
-        // If the view is older than the expected version or newer, the rewind reports a conflict.
+        let first = self.inner.newest_turn().await?;
+        // If what was read is older than the expected version or newer, the rewind reports a conflict.
         self.inner.rewind(Sequence::new(first.number().saturating_sub(1)), expected).await
     }
 }
 
+/// The messages that a search for the newest turn reads first. Each further read is twice as long.
+const TURN_MESSAGES: NonZeroUsize = NonZeroUsize::MIN.saturating_add(31);
+
 impl Inner {
+    /// The place at which the newest turn begins: the newest message of the user or, without one, the newest message.
+    /// Reads backward from the newest message.
+    async fn newest_turn(&self) -> Result<Sequence, MemoryError> {
+        let begins = |stored: &StoredMessage| {
+            let StoredMessage { meta, message, .. } = stored;
+            *message.role() == Role::User
+                && meta.link.results.is_empty()
+                && !meta.summary
+                && meta.content_type != ContentType::Reminder
+        };
+        let (mut before, mut limit) = (None, TURN_MESSAGES);
+        let (mut newest, mut attempts) = (None, 1);
+        loop {
+            let page = self.page_before(before, limit).await?;
+            if page.restarted {
+                // Messages were removed: it begins at the newest message again.
+                attempts += 1;
+                newest = None;
+            }
+            if attempts > ATTEMPTS {
+                return Err(self.contended("rewind"));
+            }
+            newest = newest.or_else(|| Some(page.messages.last()?.meta.sequence));
+            let turn = page.messages.iter().rfind(|stored| begins(stored));
+            if let Some(turn) = turn {
+                return Ok(turn.meta.sequence);
+            }
+            if !page.more {
+                return Ok(newest.unwrap_or_default());
+            }
+            (before, limit) = (Some(page.cursor), limit.saturating_add(limit.get()));
+        }
+    }
+
     /// The messages and the version that came after this one.
     pub(crate) async fn conflict(&self, expected: Version) -> Result<Conflict, MemoryError> {
         let page = self.page(None, None).await?;

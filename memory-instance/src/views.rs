@@ -1,5 +1,6 @@
 //! The views of a manager: the decoded messages of its memories, bounded in bytes.
 
+mod cold_reads;
 mod own_batches;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,8 @@ use memory_core::sibling::{OwnBatch, View};
 use memory_core::store::{Generation, Head, Page};
 use metrics::{Counter, Gauge, counter, gauge};
 
+pub(crate) use self::cold_reads::ColdRead;
+use self::cold_reads::{ColdReads, Ended};
 use self::own_batches::OwnBatches;
 
 /// The default of [`ManagerBuilder::with_view_bytes`](crate::ManagerBuilder::with_view_bytes): 64 MiB.
@@ -27,6 +30,7 @@ const ENTRY_BYTES: usize = 256;
 pub(crate) struct Views {
     max_bytes: usize,
     kept: Mutex<Kept>,
+    cold_reads: Arc<ColdReads>,
     warm: Counter,
     cold: Counter,
     evicted: Counter,
@@ -99,10 +103,38 @@ impl Views {
         Self {
             max_bytes,
             kept: Mutex::new(kept),
+            cold_reads: Arc::default(),
             warm: read("warm"),
             cold: read("cold"),
             evicted: counter!("memory_view_evictions_total"),
             bytes: gauge!("memory_view_bytes"),
+        }
+    }
+
+    /// The view of this memory, or the task to read all its messages, which concurrent readers share: one of them reads,
+    /// and the others wait for its view. Like every view, it must be [advanced](Self::advance) by a later read.
+    ///
+    /// Cancel safety: if the reader that reads is dropped, another one does it.
+    pub(crate) async fn find_or_read(&self, key: &MemoryKey) -> (Found, Option<ColdRead>) {
+        loop {
+            if self.max_bytes == 0 || !self.is_cold(key) {
+                return (self.find(key), None);
+            }
+            match self.cold_reads.begin(key) {
+                Ok(read) => return (self.find(key), Some(read)),
+                Err(other) => match other.ended().await {
+                    Ended::Finished => {}
+                    Ended::Failed => return (self.find(key), None),
+                },
+            }
+        }
+    }
+
+    /// Whether the memory may have a view and has none.
+    fn is_cold(&self, key: &MemoryKey) -> bool {
+        match self.lock().entries.peek(key) {
+            Some(CachedView::View(..) | CachedView::TooLarge(_)) => false,
+            Some(CachedView::Erased(_) | CachedView::Forgotten) | None => true,
         }
     }
 

@@ -9,11 +9,11 @@ use futures::{Stream, stream};
 use memory_core::MemoryKey;
 use memory_core::changes::Change;
 use memory_core::sibling::{ChangeTracker, NeedsComparison};
-use memory_core::store::{Cursor, StoreError, StoreWatch};
+use memory_core::store::{Cursor, StoreWatch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::error::MemoryError;
-use crate::inner::Inner;
+use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
 
 /// The interval after which a watcher reads without a signal: the end of a TTL gives none, and a server can lose one.
@@ -126,7 +126,8 @@ impl Watcher {
     /// The next change; waits for one.
     ///
     /// # Errors
-    /// [`MemoryError::Store`]. The watch continues: the next call tries again, after a pause that grows from 100 ms
+    /// [`MemoryError::Store`]; [`MemoryError::Contended`] if messages were removed or replaced during every attempt to
+    /// compare what is left. The watch continues: the next call tries again, after a pause that grows from 100 ms
     /// to 5 s. No change is lost.
     ///
     /// # Cancel safety
@@ -143,7 +144,7 @@ impl Watcher {
                 Next::Read => self.catch_up().await,
                 Next::Wait(until) => {
                     let signal = timeout_at(until, self.signal.changed()).await.unwrap_or(Ok(()));
-                    signal.map(|()| {
+                    signal.map_err(MemoryError::from).map(|()| {
                         self.next = Next::Read;
                         // A read can succeed while signals fail.
                         self.failures = 0;
@@ -158,7 +159,7 @@ impl Watcher {
                 let pause = FIRST_WATCH_RETRY.saturating_mul(1 << self.failures.min(16));
                 self.failures = self.failures.saturating_add(1);
                 self.next = Next::Retry(Instant::now() + pause.min(MAX_WATCH_RETRY));
-                return Err(error.into());
+                return Err(error);
             }
         }
     }
@@ -188,22 +189,25 @@ impl Watcher {
     }
 
     /// Reads what came since the last read. Its effects follow the last await.
-    async fn catch_up(&mut self) -> Result<(), StoreError> {
+    async fn catch_up(&mut self) -> Result<(), MemoryError> {
         let (inner, store) = (&self.inner, self.inner.store());
         let page = inner.page(self.tracker.read_after(), None).await?;
         match self.tracker.advance(page) {
             Ok(change) => self.pending.extend(change),
-            Err(NeedsComparison) => loop {
-                let head = inner.head().await?;
-                let receipts = store.receipts(&inner.key).await?;
-                let erasures = store.erasures(&inner.key).await?;
-                let page = inner.page(None, None).await?;
-                let compared = self.tracker.compare(&page, &receipts, &erasures, &head);
-                if let Some(changes) = compared {
-                    self.pending.extend(changes);
-                    break;
+            Err(NeedsComparison) => {
+                let mut compared = None;
+                for _ in 0..ATTEMPTS {
+                    let head = inner.head().await?;
+                    let receipts = store.receipts(&inner.key).await?;
+                    let erasures = store.erasures(&inner.key).await?;
+                    let page = inner.page(None, None).await?;
+                    compared = self.tracker.compare(&page, &receipts, &erasures, &head);
+                    if compared.is_some() {
+                        break;
+                    }
                 }
-            },
+                self.pending.extend(compared.ok_or_else(|| inner.contended("watch"))?);
+            }
         }
         if self.pending.is_empty() {
             self.cursor = self.tracker.cursor();
@@ -222,3 +226,6 @@ impl fmt::Debug for Watcher {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

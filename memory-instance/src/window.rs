@@ -17,7 +17,6 @@ use crate::error::MemoryError;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
 use crate::telemetry::Operation;
-use crate::views::Found;
 
 /// The request to send to a model, with its messages.
 ///
@@ -228,13 +227,11 @@ impl Inner {
             Cow::Owned(options.clone().into_owned().with_tools(tools))
         };
         let uncalibrated = |error| uncalibrated(error, excess, whole);
-        let found = self.backend.views.find(&self.key);
-        let (snapshot, plan, messages) = if let Found::Excluded = found {
-            self.plan_from_store(&effective).await.map_err(uncalibrated)?
-        } else {
-            let view = self.refresh(found).await?;
+        let (snapshot, plan, messages) = if let Some(view) = self.view().await? {
             let (plan, messages) = self.plan_from_view(&view, &effective).map_err(uncalibrated)?;
             (view.cursor(), plan, messages)
+        } else {
+            self.plan_from_store(&effective).await.map_err(uncalibrated)?
         };
         let unchanged_tokens = self.prefixes.advance(plan.prefix_mark(), plan.tokens);
         let ContextPlan { request, tokens, repairs, left_out, .. } = plan;
@@ -256,10 +253,8 @@ impl Inner {
     ) -> Result<(ContextPlan, Vec<Message>), MemoryError> {
         let (now, rules) = (self.backend.now(), &self.rules);
         let metas = view.metas();
-        let (policy, counter) = (&rules.policy, &*rules.counter);
         let messages = view.messages();
-        let mut planner =
-            ContextPlanner::with_messages(metas, messages, policy, options, counter, now);
+        let mut planner = view.planner(&rules.policy, options, &*rules.counter, now);
         let plan = match planner.step() {
             Ok(Step::Ready(plan)) => plan,
             Ok(Step::Fetch(_)) => {

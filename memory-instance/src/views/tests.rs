@@ -1,7 +1,8 @@
 //! Views of memories that other processes write, bounds, and erased texts.
 
-use memory_core::store::Read;
+use memory_core::store::{Read, StoreError};
 use memory_core::{InMemoryStore, MemoryResource, MemoryStore, Message};
+use memory_core_testkit::intercept::{Hook, Intercept, Method};
 use memory_lock::{ClockExt as _, LockManager};
 
 use std::collections::BTreeMap;
@@ -83,6 +84,42 @@ async fn newest_messages_are_read_without_a_view() {
     let warm = reader.page_before(Some(cold.cursor), two).await.unwrap();
     assert!(warm.restarted && warm.messages.is_empty());
     assert_eq!(warm, writer.page_before(Some(cold.cursor), two).await.unwrap());
+}
+
+/// Fails reads of all messages.
+#[derive(Debug)]
+struct NoWholeReads;
+
+impl Hook for NoWholeReads {
+    async fn around<T: Send>(
+        &self,
+        method: Method,
+        call: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        assert_ne!(method, Method::Read);
+        call.await
+    }
+}
+
+#[tokio::test]
+async fn pop_turn_without_a_view_reads_backward() {
+    let (mut world, manager) = World::new().await;
+    let writer = manager.memory("chat", "a").unwrap();
+    writer.append_all(["one", "two"].map(Message::user)).await.unwrap();
+    writer.append_all((0..300).map(|n| Message::assistant(format!("{n}")))).await.unwrap();
+    world.store = Arc::new(Intercept::new(world.store, NoWholeReads));
+    let memory = world.manager(VIEW_BYTES).memory("chat", "a").unwrap();
+    let version = memory.version().await.unwrap();
+    assert_eq!(version, writer.version().await.unwrap());
+    let withdrawn = memory.pop_turn(version).await.unwrap().applied().unwrap();
+    assert_eq!(withdrawn.counters.present.messages, 1);
+    assert_eq!(texts(&writer).await, ["one"]);
+    for left in [0, 0] {
+        let version = memory.version().await.unwrap();
+        assert_eq!(version, writer.version().await.unwrap());
+        let withdrawn = memory.pop_turn(version).await.unwrap().applied().unwrap();
+        assert_eq!(withdrawn.counters.present.messages, left);
+    }
 }
 
 #[tokio::test]
