@@ -331,8 +331,8 @@ impl RedisStore {
         let mut reply = Reply::parts(answer).map_err(failed)?;
         let mut receipts = Vec::with_capacity(reply.len());
         while !reply.is_empty() {
-            let text = reply.text().map_err(failed)?;
-            match serde_json::from_str(&text) {
+            let text = reply.bytes().map_err(failed)?;
+            match serde_json::from_slice(&text) {
                 Ok(receipt) => receipts.push(receipt),
                 // An old record, which affects no operation.
                 Err(error) => tracing::warn!(%key, %error, "a receipt cannot be read"),

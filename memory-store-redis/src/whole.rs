@@ -2,6 +2,7 @@
 //! as long.
 
 use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::{StreamExt as _, stream};
 use memory_core::store::{Cursor, Generation, Head, MessageId, MessageMeta, Outline, Page};
@@ -14,14 +15,15 @@ use crate::places::Places;
 use crate::reads::{What, text_of, warn_unreadable};
 use crate::store::RedisStore;
 
-/// The first request asks for the messages at these places, where those of a memory are that was never flushed.
-const FIRST: RangeInclusive<u64> = 1..=128;
+/// The first request asks for the messages at these places, where those of a memory are that was never flushed. They are
+/// few, because their sizes are not known.
+const FIRST: RangeInclusive<u64> = 1..=16;
 
 /// A command blocks all other clients, so it returns about this many bytes of messages, by the size of those before.
 const PART_BYTES: usize = 128 << 10;
 
 /// The fewest and the most messages of a command: the most, because the sizes of the next messages are not known.
-pub(crate) const PART_MESSAGES: RangeInclusive<usize> = 8..=128;
+pub(crate) const PART_MESSAGES: RangeInclusive<usize> = 1..=128;
 
 /// The bytes of messages in the commands that are sent before the first is answered.
 const PIPELINED_BYTES: usize = 512 << 10;
@@ -33,6 +35,9 @@ const PIPELINED: RangeInclusive<usize> = 4..=16;
 /// An outline of longer messages is read by scripts, which send no texts: their bytes on average, and their tokens.
 const LONG_BYTES: usize = 2 << 10;
 const LONG_TOKENS: u64 = 512;
+
+/// The bytes of a token of text, about.
+const BYTES_OF_TOKEN: usize = 4;
 
 /// Attempts to read the memory in one state.
 const ATTEMPTS: u32 = 3;
@@ -153,20 +158,25 @@ impl RedisStore {
         } else {
             reading.metas.reserve(rest.len());
         }
-        let mean_bytes = mean_bytes(&read);
+        let by_tokens = reading.bytes_by_tokens();
+        let mean_bytes = mean_bytes(&read).max(by_tokens);
         let each = messages_per_part(mean_bytes);
         let pipelined = match what {
             What::Messages => (PIPELINED_BYTES / (each * mean_bytes).max(1))
                 .clamp(*PIPELINED.start(), *PIPELINED.end()),
             What::Descriptions => 1,
         };
-        let mut parts: Vec<(Option<u64>, Vec<u64>)> = Vec::new();
-        for part in rest.chunks(each) {
-            parts.push((before, part.to_vec()));
-            before = part.last().copied();
-        }
+        // Of the messages in the newest answer or of all before it, whichever are larger.
+        let mean_bytes = AtomicUsize::new(mean_bytes);
+        let parts = std::iter::from_fn(|| {
+            let each = messages_per_part(mean_bytes.load(Ordering::Relaxed));
+            let (part, after) = rest.split_at_checked(each).unwrap_or((rest, &[]));
+            rest = after;
+            let last = part.last().copied()?;
+            Some((before.replace(last), part.to_vec()))
+        });
         let memory = &memory;
-        let requests = parts.into_iter().map(|(before, part)| async move {
+        let requests = parts.map(|(before, part)| async move {
             let mut read = redis::cmd("HMGET");
             read.arg(memory).arg("h");
             for place in before.iter().chain(&part) {
@@ -181,9 +191,13 @@ impl RedisStore {
         let (mut answer, ()) = futures::future::join(answers.next(), decoded).await;
         while let Some(next) = answer {
             let (before, part, reply) = next?;
+            let bytes = reading.bytes;
             if reading.add_part(before, &part, reply)? == State::Another {
                 return Ok(Attempt::Changed);
             }
+            let of_part = (reading.bytes - bytes) / part.len().max(1);
+            let mean = of_part.max(reading.mean_bytes()).max(by_tokens);
+            mean_bytes.store(mean, Ordering::Relaxed);
             if what == What::Descriptions && reading.mean_bytes() > LONG_BYTES {
                 return Ok(Attempt::Unfit);
             }
@@ -284,7 +298,15 @@ impl<'a> Reading<'a> {
 
     /// The bytes of a message on average.
     fn mean_bytes(&self) -> usize {
-        self.bytes / (self.metas.len() + self.page.unreadable.len()).max(1)
+        let messages = self.metas.len() + self.page.messages.len() + self.page.unreadable.len();
+        self.bytes / messages.max(1)
+    }
+
+    /// The bytes of a message on average, by the tokens of the memory: the messages that were read may be the short ones.
+    fn bytes_by_tokens(&self) -> usize {
+        let present = self.head.counters.present;
+        let tokens = present.tokens.checked_div(present.messages).unwrap_or_default();
+        usize::try_from(tokens).unwrap_or(PART_BYTES).saturating_mul(BYTES_OF_TOKEN)
     }
 
     fn has_long_texts(&self) -> bool {

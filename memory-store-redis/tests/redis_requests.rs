@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use memory_core::lease::{FencingToken, LeaseProof, OwnerId};
 use memory_core::store::{
-    Access, Clear, ExpiredMemories, KnownBatch, Read, Restore, Retention, Splice, UnusedQuery,
+    Access, Clear, ExpiredMemories, KnownBatch, NewMessage, Read, Restore, Retention, Splice,
+    UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence};
 use memory_lock::{Acquired, LockBackend, LockKey, RedisLock};
-use memory_redis_testkit::{AnyServer, Proxy, any_server};
+use memory_redis_testkit::{AnyServer, Fault, Proxy, any_server};
 use memory_store_redis::RedisStore;
 use support::{append, batch, checked_outline, fill, key, message, places, receipt, store, write};
 
@@ -227,8 +228,8 @@ async fn repeated_reads_cost_only_new_messages() {
     proxy.reset_requests();
     let all = store.read(&k, Read::default()).await.unwrap();
     assert_eq!(all.messages.len(), 2_500);
-    // 128 messages at a time, because a command blocks all other clients.
-    let requests = BTreeMap::from([("HLEN".to_owned(), 1), ("HMGET".to_owned(), 20)]);
+    // The first 16, and 128 at a time, because a command blocks all other clients.
+    let requests = BTreeMap::from([("HLEN".to_owned(), 1), ("HMGET".to_owned(), 21)]);
     assert_eq!(seen(&proxy), requests);
     append(&store, &k, write(1, 1), &["new"]).await.unwrap();
     let rest = Read { after: Some(all.cursor), limit: None };
@@ -238,6 +239,39 @@ async fn repeated_reads_cost_only_new_messages() {
     let new = store.read(&k, rest).await.unwrap();
     assert_eq!(new.messages.len(), 1);
     assert_one_script(&proxy, "the rest of a page");
+}
+
+/// An answer has about 128 KiB of messages.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whole_read_is_pipelined_and_bounded_in_bytes() {
+    const PART_BYTES: usize = 128 << 10;
+    let (_server, proxy, store) = behind_a_proxy().await;
+    // Of one size, and short ones before long ones.
+    for (name, first, long) in [("long", 0, 7 << 10), ("mixed", 40, 20 << 10)] {
+        let k = key(name);
+        let texts = |count: usize, bytes: usize| vec!["x".repeat(bytes); count];
+        let all = [texts(first, 10), texts(160, long)].concat();
+        for (number, some) in all.chunks(20).enumerate() {
+            let some: Vec<_> = some.iter().map(String::as_str).collect();
+            let mut batch = batch(write(1, number as u64 + 1), &some);
+            let as_text =
+                |message: &NewMessage| NewMessage { tokens: message.tokens / 4, ..message.clone() };
+            batch.messages = batch.messages.iter().map(as_text).collect();
+            store.append(&k, Access::OPEN, &batch).await.unwrap();
+        }
+        proxy.reset_requests();
+        proxy.set(Fault::Delay(Duration::from_millis(5)));
+        let page = store.read(&k, Read::default()).await.unwrap();
+        proxy.set(Fault::Forward);
+        assert_eq!(page.messages.len(), all.len());
+        let (answer, under_way) = (proxy.largest_answer(), proxy.most_under_way());
+        // The sizes of the next messages are estimates.
+        assert!(answer <= PART_BYTES * 3 / 2, "{name}: {answer} bytes");
+        assert!((4..=16).contains(&under_way), "{name}: {under_way} requests at once");
+        let requests = seen(&proxy)["HMGET"];
+        let few = u64::try_from(all.len() * long / PART_BYTES * 2).unwrap();
+        assert!(requests <= few, "{name}: {requests} requests");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -32,6 +32,9 @@ pub(crate) struct Readers {
     file: Arc<OpenFile>,
 }
 
+/// The most bytes of texts that are read on the calling thread.
+const BRIEF_BYTES: u64 = 128 << 10;
+
 /// One snapshot of the file.
 pub(crate) struct FileSnapshot<'a> {
     pub(crate) connection: &'a Connection,
@@ -61,6 +64,12 @@ impl FileSnapshot<'_> {
     /// Whether this many rows with this many tokens are too much for the calling thread.
     pub(crate) const fn is_too_long(&self, rows: u64, tokens: u64) -> bool {
         self.brief && (rows > 128 || tokens > 1 << 15)
+    }
+
+    /// Whether texts of this many bytes are too much for the calling thread: their tokens did not show it, as those of
+    /// media do not.
+    pub(crate) const fn has_too_long_texts(&self, bytes: u64) -> bool {
+        self.brief && bytes > BRIEF_BYTES
     }
 }
 

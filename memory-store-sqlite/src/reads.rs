@@ -66,8 +66,16 @@ pub(crate) fn read(
     }
 
     page.messages.reserve(room_for(expected));
-    add_messages(db, key, (from, row.last_place()), limit, &mut page)?;
-    Ok(Some(page))
+    let added = add_messages(db, key, (from, row.last_place()), limit, &mut page)?;
+    Ok((added == Added::All).then_some(page))
+}
+
+/// Whether all messages of a range were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Added {
+    All,
+    /// Their texts are too long for the calling thread.
+    TooLong,
 }
 
 const NO_LIMIT: PageLimit = PageLimit { messages: NonZeroUsize::MAX, bytes: u64::MAX };
@@ -84,7 +92,7 @@ fn add_messages(
     (after, to): (i64, i64),
     limit: PageLimit,
     page: &mut Page,
-) -> Result<(), JobError> {
+) -> Result<Added, JobError> {
     let sql = format!(
         "SELECT {META_COLUMNS}, body FROM message WHERE place > ?1 AND place <= ?2 ORDER BY place"
     );
@@ -97,6 +105,9 @@ fn add_messages(
             break;
         }
         bytes = bytes.saturating_add(codec::body_bytes(found));
+        if db.has_too_long_texts(bytes) {
+            return Ok(Added::TooLong);
+        }
         match readable(key, codec::stored(found))? {
             Some(message) => {
                 page.cursor = Cursor::at(page.cursor.generation, &message.meta);
@@ -109,7 +120,7 @@ fn add_messages(
             }
         }
     }
-    Ok(())
+    Ok(Added::All)
 }
 
 pub(crate) fn catch_up(
@@ -146,14 +157,16 @@ pub(crate) fn catch_up(
     page.messages.reserve(room_for(expected));
     for KnownBatch { first, last, id } in &caught.confirmed {
         let (Some(first), Some(end)) = (row.place(*first), row.place(*last)) else { continue };
-        if first > from + 1 {
-            add_messages(db, key, (from, first - 1), NO_LIMIT, page)?;
+        if first > from + 1
+            && add_messages(db, key, (from, first - 1), NO_LIMIT, page)? == Added::TooLong
+        {
+            return Ok(None);
         }
         page.cursor = Cursor { generation, sequence: *last, id: Some(*id) };
         from = end;
     }
-    add_messages(db, key, (from, row.last_place()), NO_LIMIT, page)?;
-    Ok(Some(caught))
+    let added = add_messages(db, key, (from, row.last_place()), NO_LIMIT, page)?;
+    Ok((added == Added::All).then_some(caught))
 }
 
 pub(crate) fn read_before(
@@ -192,10 +205,15 @@ pub(crate) fn read_before(
     let mut select = db.connection.prepare_cached(&sql)?;
     let mut rows = select.query([row.first_place(), end])?;
     page.messages.reserve(room_for(expected));
+    let mut bytes = 0;
     while let Some(found) = rows.next()? {
         if page.messages.len() >= limit {
             page.more = true;
             break;
+        }
+        bytes += codec::body_bytes(found);
+        if db.has_too_long_texts(bytes) {
+            return Ok(None);
         }
         let sequence = codec::sequence(found)?;
         page.cursor = Cursor { generation: row.head.generation, sequence, id: codec::id(found) };
@@ -272,9 +290,14 @@ pub(crate) fn fetch(
     let sql = format!("SELECT {META_COLUMNS}, body FROM message WHERE place = ?1");
     let mut select = db.connection.prepare_cached(&sql)?;
     let mut messages = Vec::with_capacity(places.len());
+    let mut bytes = 0;
     for place in places.iter().filter_map(|sequence| row.place(*sequence)) {
         let mut rows = select.query([place])?;
         if let Some(found) = rows.next()? {
+            bytes += codec::body_bytes(found);
+            if db.has_too_long_texts(bytes) {
+                return Ok(None);
+            }
             messages.extend(readable(key, codec::stored(found))?);
         }
     }
@@ -292,10 +315,12 @@ pub(crate) fn receipts(
     let mut rows = select.query([row.id])?;
     let mut receipts = Vec::new();
     while let Some(found) = rows.next()? {
-        let body = found.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
-        receipts.push(serde_json::from_str(body).map_err(|error| {
-            StoreErrorKind::Corrupt(format!("a receipt cannot be read ({error}); clear the memory"))
-        })?);
+        let body = found.get_ref(0)?.as_bytes().map_err(rusqlite::Error::from)?;
+        match serde_json::from_slice(body) {
+            Ok(receipt) => receipts.push(receipt),
+            // An old record, which affects no operation.
+            Err(error) => tracing::warn!(%key, %error, "a receipt cannot be read"),
+        }
     }
     Ok(Some(receipts))
 }

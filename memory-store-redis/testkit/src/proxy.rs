@@ -4,7 +4,7 @@
 //! connection ends.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -58,6 +58,8 @@ struct Shared {
     stuck: AtomicU64,
     requests: Mutex<BTreeMap<String, u64>>,
     request_bytes: AtomicU64,
+    largest_answer: AtomicUsize,
+    most_under_way: AtomicUsize,
     connections: AtomicU64,
 }
 
@@ -109,6 +111,8 @@ impl Proxy {
             stuck: AtomicU64::new(0),
             requests: Mutex::default(),
             request_bytes: AtomicU64::new(0),
+            largest_answer: AtomicUsize::new(0),
+            most_under_way: AtomicUsize::new(0),
             connections: AtomicU64::new(0),
         });
         let listener = tokio::spawn(listen(listener, Arc::clone(&shared)));
@@ -184,9 +188,24 @@ impl Proxy {
         self.shared.request_bytes.load(Ordering::SeqCst)
     }
 
-    /// Resets the counts of requests and their bytes.
+    /// How many bytes the longest answer had.
+    #[must_use]
+    pub fn largest_answer(&self) -> usize {
+        self.shared.largest_answer.load(Ordering::SeqCst)
+    }
+
+    /// How many requests of one connection were unanswered at once, at most. With [`Fault::Delay`] these are the requests
+    /// that a client sends without waiting for an answer.
+    #[must_use]
+    pub fn most_under_way(&self) -> usize {
+        self.shared.most_under_way.load(Ordering::SeqCst)
+    }
+
+    /// Resets the counts of requests, and of the bytes of requests and answers.
     pub fn reset_requests(&self) {
         self.shared.requests().clear();
+        self.shared.largest_answer.store(0, Ordering::SeqCst);
+        self.shared.most_under_way.store(0, Ordering::SeqCst);
         self.shared.request_bytes.store(0, Ordering::SeqCst);
     }
 
@@ -370,7 +389,12 @@ async fn pass_requests(
                 }
                 Fault::Forward | Fault::Hold => Fate::Pass,
             };
-            fates.lock().unwrap_or_else(PoisonError::into_inner).push_back(fate);
+            let unanswered = {
+                let mut fates = fates.lock().unwrap_or_else(PoisonError::into_inner);
+                fates.push_back(fate);
+                fates.len()
+            };
+            shared.most_under_way.fetch_max(unanswered + requests.len(), Ordering::SeqCst);
             *shared.requests().entry(name).or_default() += 1;
             let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
             shared.request_bytes.fetch_add(length, Ordering::SeqCst);
@@ -394,6 +418,7 @@ async fn pass_answers(
         if is_whole && is_answer(&bytes) {
             let next = fates.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             fate = next.unwrap_or(Fate::Pass);
+            shared.largest_answer.fetch_max(bytes.len(), Ordering::SeqCst);
         }
         shared.holding_is_over().await;
         shared.stuck_if_made_before(made).await;
