@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use memory_core::conformance::planning_work;
 use memory_core::dialect::ToolCall;
 use memory_core::health::Verdict;
-use memory_core::resource::RedactPreset;
+use memory_core::resource::{ClearToolResults, RedactPreset};
 use memory_core::store::FlushReceipt;
 use memory_core::{ContentType, Entry, MemoryResource, Message, Priority};
 use memory_flush::{FlushInput, FlushPlan, FlushStrategy, SummarizeError, Summarizer, from_fn};
@@ -34,6 +35,7 @@ on_every_backend![
     appends_during_a_flush_survive,
     turn_does_not_wait_for_due_flush,
     closing_a_call_lets_the_next_flush_begin,
+    flush_groups_each_message_once,
     ; paused_clock:
     failed_flush_is_not_retried_per_append,
     flush_without_lease_is_forgotten_when_none_due,
@@ -164,6 +166,35 @@ async fn flushed_with(on: On, summarizer: Arc<dyn Summarizer>) -> (FlushReceipt,
     checked(&memory, &world.manager).await;
     assert!(receipt.tokens_after <= 2_000 && receipt.shortfall.is_none(), "{receipt:?}");
     (receipt, texts(&memory).await)
+}
+
+/// With every step of a flush: the target, the check of the plan, a summary.
+async fn flush_groups_each_message_once(on: On) {
+    assert_eq!(planning_of_flush(on, hybrid(4_000)).await, (440, 420));
+    // Cleared results change what is recent: the messages are planned as they are before and after.
+    let mut resource = hybrid(4_000);
+    resource.flushing_strategy.clear_tool_results = Some(ClearToolResults::default());
+    assert_eq!(planning_of_flush(on, resource).await, (2 * 440, 2 * 420));
+}
+
+/// The messages that a flush groups, and the units that it classifies: of 20 calls with their results, and 400 messages.
+async fn planning_of_flush(on: On, resource: MemoryResource) -> (u64, u64) {
+    let tells = from_fn("tells", |_| async { Ok("they talked about numbers".to_owned()) });
+    let builder = with(resource).with_flush_mode(FlushMode::Manual).with_summarizer(tells);
+    let world = on.world(builder).await;
+    let memory = world.memory();
+    let result = "the tide is low ".repeat(100);
+    for number in 0..20 {
+        let id = format!("call-{number}");
+        let call = Message::calls([ToolCall::function(&*id, "tide", "{}")]);
+        memory.append_all([call, Message::tool_result(&*id, &*result)]).await.unwrap();
+    }
+    fill(&memory, 400).await;
+    let before = planning_work();
+    let receipt = memory.perform_flush().await.unwrap().expect("there was much to flush");
+    let after = planning_work();
+    assert!(receipt.summary.is_some());
+    (after.grouped - before.grouped, after.classified - before.classified)
 }
 
 async fn failing_summarizer_is_replaced_and_reported(on: On) {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use memory_core::conformance::planning_work;
 use memory_core::plan::{ContextError, Usage};
 use memory_core::profile::ProfileName;
 use memory_core::request::RepairKind;
@@ -27,6 +28,7 @@ on_every_backend![
     window_has_the_newest_reminders,
     blank_messages_are_left_out,
     newest_unit_over_budget_fails_or_is_cut,
+    window_groups_each_new_message_once,
 ];
 
 async fn world(on: On) -> World {
@@ -63,6 +65,30 @@ async fn unchanged_prefix_is_reported(on: On) {
     talk(&memory, 100).await;
     let window = memory.window(&options(0)).await.unwrap();
     assert!((1..20).contains(&window.unchanged_tokens), "{}", window.unchanged_tokens);
+}
+
+async fn window_groups_each_new_message_once(on: On) {
+    let world = world(on).await;
+    let memory = world.memory();
+    talk(&memory, 50).await;
+    let work = async |memory: &MemoryInstance| {
+        let before = planning_work();
+        // Not everything fits, so units are chosen.
+        let window = memory.context(1_000).await.unwrap();
+        assert!(window.left_out.budget.messages > 0);
+        let after = planning_work();
+        (after.grouped - before.grouped, after.classified - before.classified)
+    };
+    assert_eq!(work(&memory).await, (101, 0));
+    assert_eq!(work(&memory).await, (0, 0));
+    memory.append(Message::system("Be kind.")).await.unwrap();
+    memory.append(Message::user("and now?")).await.unwrap();
+    // Only units that are not plain conversation are classified.
+    assert_eq!(work(&memory).await, (2, 1));
+    let builder = with(MemoryResource::new("m", 90_000)).with_view_bytes(0);
+    let (store, locks) = (Arc::clone(world.manager.store()), world.manager.locks().clone());
+    let without_views = builder.build(store, locks).unwrap().memory_at(memory.key()).unwrap();
+    assert_eq!(work(&without_views).await, (103, 1));
 }
 
 /// With a view and without one, in a process that read every window and in one that starts now.

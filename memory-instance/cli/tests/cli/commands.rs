@@ -13,6 +13,7 @@ on_every_store!(
     lease_shows_and_breaks,
     memory_of_another_resource_is_found_by_key,
     tail_shows_the_last_messages_and_follows,
+    tail_notes_what_flushes_and_edits_remove,
     context_prints_messages_and_health_prints_json,
     flush_prints_its_receipt_or_nothing_due,
     control_characters_are_escaped_for_people,
@@ -162,6 +163,36 @@ fn tail_shows_the_last_messages_and_follows(folder: &Folder) {
     follower.kill().unwrap();
     let code = follower.wait().unwrap().code();
     assert!(cfg!(not(unix)) || code == Some(0), "{code:?}");
+}
+
+fn tail_notes_what_flushes_and_edits_remove(folder: &Folder) {
+    folder.write("small.yaml", "id: default\nmax_tokens: 100\n");
+    let talk: String = (0..12)
+        .map(|n| format!("{{\"role\":\"user\",\"content\":\"number {n} of a long talk\"}}\n"))
+        .collect();
+    folder.write("talk.jsonl", &talk);
+    folder.run_words(one(&["import", "talk.jsonl"]));
+    let mut follower = folder.command(one(&["tail", "-f", "-n", "1"])).spawn().unwrap();
+    let mut shown = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let mut notes = BufReader::new(follower.stderr.take().unwrap()).lines();
+    let mut next_note = || notes.next().unwrap().unwrap();
+    assert_eq!(shown.next().unwrap().unwrap(), "#12 user: number 11 of a long talk");
+
+    let said = folder.run_words(one(&["flush", "--resource", "small.yaml"]));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let flushed = next_note();
+    assert!(flushed.starts_with("(#1 to #") && flushed.ends_with(" were summarized)"), "{flushed}");
+
+    let said = folder.run_words(one(&["replace", "12", "--text", "replaced"]));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(next_note(), "(#12 was replaced)");
+    assert_eq!(shown.next().unwrap().unwrap(), "#12 user: replaced");
+
+    let said = folder.run_words(one(&["clear", "--yes"]));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(next_note(), "(cleared up to #12)");
+    follower.kill().unwrap();
+    follower.wait().unwrap();
 }
 
 fn context_prints_messages_and_health_prints_json(folder: &Folder) {
