@@ -9,6 +9,7 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use memory_core::MemoryKey;
 use memory_core::store::{StoreError, StoreErrorKind, StoreOperation};
 use memory_sqlite_file::{LeaseObserver, PausedRuntime, WorkerThreads, answer};
 use rusqlite::Connection;
@@ -70,6 +71,16 @@ impl FileSnapshot<'_> {
     /// media do not.
     pub(crate) const fn has_too_long_texts(&self, bytes: u64) -> bool {
         self.brief && bytes > BRIEF_BYTES
+    }
+
+    /// Whether a task holds a lease on the memory or on its flush.
+    pub(crate) fn is_leased(&self, key: &MemoryKey) -> rusqlite::Result<bool> {
+        for lease in [key.lease_name(), &key.flush_lease_name()] {
+            if self.leases.look(self.connection, lease)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 

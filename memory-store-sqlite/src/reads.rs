@@ -455,7 +455,7 @@ pub(crate) fn unused(
         let written = generation.max(u64::try_from(created).unwrap_or_default());
         let mut memory = UnusedMemory::new(key.clone(), Generation::new(generation), version);
         memory.expired = expired;
-        if query.matches(&memory, written, db.now) && !is_leased(db, &key)? {
+        if query.matches(&memory, written, db.now) && !db.is_leased(&key)? {
             memory.newest = newest(found, 6)?;
             memory.messages = number(4)?;
             page.memories.push(memory);
@@ -463,15 +463,6 @@ pub(crate) fn unused(
         last = Some(key);
     }
     Ok(Some(page))
-}
-
-fn is_leased(db: &FileSnapshot<'_>, key: &MemoryKey) -> rusqlite::Result<bool> {
-    for lease in [key.lease_name(), &key.flush_lease_name()] {
-        if db.leases.look(db.connection, lease)?.is_some() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 pub(crate) fn keys(
