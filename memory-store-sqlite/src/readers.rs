@@ -202,3 +202,65 @@ impl Readers {
         done
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use memory_core::store::{
+        Access, Append, Cursor, KnownBatch, MessageId, NewMessage, Read, WriterId,
+    };
+    use memory_core::{ContentType, MemoryStore as _, Message, Sequence};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::open::open_file;
+    use crate::{SqliteStore, reads};
+
+    /// An image has many bytes and few tokens.
+    #[tokio::test]
+    async fn long_texts_of_few_tokens_leave_the_caller() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = SqliteConfig::new(folder.path().join("memory.db"));
+        let store = SqliteStore::open(config.clone()).await.unwrap();
+        let (_connection, file) = open_file(&config).unwrap();
+        let readers = Readers::new(config, file);
+        for (name, bytes) in [("short", 1 << 10), ("long", 64 << 10)] {
+            let key = MemoryKey::new("tests", "sqlite", name).unwrap();
+            let image = |number: u128| NewMessage {
+                id: MessageId::new(Uuid::from_u128(number)),
+                message: Message::user("x".repeat(bytes)),
+                tokens: 10,
+                priority: None,
+                content_type: ContentType::Conversation,
+                created_at: jiff::Timestamp::UNIX_EPOCH,
+            };
+            let messages = (1..=20).map(image).collect();
+            let write = WriterId::new(1).write(1);
+            let append = Append { write, messages, ttl: None, expected: None };
+            store.append(&key, Access::OPEN, &append).await.unwrap();
+            let generation = store.head(&key).await.unwrap().generation;
+            let places: Vec<_> = (1..=20).map(Sequence::new).collect();
+            let [first, last] = [2, 3].map(Sequence::new);
+            let known = KnownBatch { first: last, last, id: MessageId::new(Uuid::from_u128(3)) };
+            let after = Cursor::unidentified(generation, first);
+            let all = NonZeroUsize::new(20).unwrap();
+            let one = NonZeroUsize::MIN;
+            let before = |limit| {
+                move |db: &FileSnapshot<'_>, key: &MemoryKey| {
+                    Ok(reads::read_before(db, key, None, limit)?.map(drop))
+                }
+            };
+            let is_brief = |read: &dyn Fn(&FileSnapshot<'_>) -> Result<Option<()>, JobError>| {
+                readers.attempt(Effort::Brief, &read).unwrap().is_some()
+            };
+            let whole = Read { after: None, limit: None };
+            let are_brief = [
+                is_brief(&|db| Ok(reads::read(db, &key, whole)?.map(drop))),
+                is_brief(&|db| before(all)(db, &key)),
+                is_brief(&|db| Ok(reads::catch_up(db, &key, after, &[known])?.map(drop))),
+                is_brief(&|db| Ok(reads::fetch(db, &key, after, &places)?.map(drop))),
+            ];
+            assert_eq!(are_brief, [name == "short"; 4], "{name}");
+            assert!(is_brief(&|db| before(one)(db, &key)), "one message");
+        }
+    }
+}

@@ -3,13 +3,12 @@
 mod support;
 
 use std::num::NonZeroUsize;
-use std::task::Poll;
 use std::time::Duration;
 
 use memory_core::lease::LeaseDomain;
 use memory_core::store::{
-    Access, Append, Clear, Cursor, Durability, FlushReceipt, KnownBatch, MessageId, NewMessage,
-    Outline, Read, SESSION_RETENTION, Splice, StoreError, WriterId,
+    Access, Append, Clear, Durability, FlushReceipt, Outline, Read, SESSION_RETENTION, Splice,
+    WriterId,
 };
 use memory_core::{MemoryStore, Sequence};
 use memory_lock::{Clock, ClockExt as _};
@@ -265,47 +264,6 @@ async fn freed_pages_are_used_again() {
         sizes.push(connection.query_row(pages, (), |row| row.get::<_, i64>(0)).unwrap());
     }
     assert!(sizes[0] > 100 && sizes[2] <= sizes[0] + 2, "{sizes:?}");
-}
-
-/// Whether this read ends on the calling thread.
-async fn is_brief<T>(read: impl Future<Output = Result<T, StoreError>>) -> bool {
-    let mut read = std::pin::pin!(read);
-    let first = std::future::poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await;
-    let is_brief = first.is_ready();
-    let done = match first {
-        Poll::Ready(done) => done,
-        Poll::Pending => read.await,
-    };
-    assert!(done.is_ok());
-    is_brief
-}
-
-/// An image has many bytes and few tokens.
-#[tokio::test]
-async fn long_texts_of_few_tokens_leave_the_caller() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(folder.path().join("memory.db")).await.unwrap();
-    for (name, bytes) in [("short", 1 << 10), ("long", 64 << 10)] {
-        let k = key(name);
-        let mut images = batch(write(1, 1), &vec!["x".repeat(bytes); 20]);
-        let few = |message: &NewMessage| NewMessage { tokens: 10, ..message.clone() };
-        images.messages = images.messages.iter().map(few).collect();
-        store.append(&k, Access::OPEN, &images).await.unwrap();
-        let generation = store.head(&k).await.unwrap().generation;
-        let after = Cursor::unidentified(generation, Sequence::new(2));
-        let last = Sequence::new(2);
-        let known = KnownBatch { first: last, last, id: MessageId::new(uuid::Uuid::nil()) };
-        let all = NonZeroUsize::new(20).unwrap();
-        let places: Vec<_> = (1..=20).map(Sequence::new).collect();
-        let are_brief = [
-            is_brief(store.read(&k, Read { after: None, limit: None })).await,
-            is_brief(store.read_before(&k, None, all)).await,
-            is_brief(store.catch_up(&k, after, &[known])).await,
-            is_brief(store.fetch(&k, generation.into(), &places)).await,
-        ];
-        assert_eq!(are_brief, [name == "short"; 4], "{name}");
-        assert!(is_brief(store.read_before(&k, None, NonZeroUsize::MIN)).await, "one message");
-    }
 }
 
 #[tokio::test]
