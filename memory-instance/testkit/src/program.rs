@@ -16,6 +16,9 @@ pub use self::plain::program;
 pub use self::prompts::prompts;
 pub use self::rollbacks::{expiries, rollbacks};
 
+/// The bytes of a view of one short message, less than those of two.
+const ONE_MESSAGE: usize = 700;
+
 /// A program. The same one always runs in the same way.
 #[derive(Clone)]
 pub struct Program {
@@ -305,6 +308,17 @@ impl Program {
             && self.agents.iter().all(|agent| agent.ops.iter().all(calm))
     }
 
+    /// The bytes of all views of a process: the default in half of the programs, none, or one message. The seed decides, so
+    /// a program with a kept seed otherwise stays the same.
+    #[must_use]
+    pub fn view_bytes(&self) -> Option<usize> {
+        match self.seed % 4 {
+            0 => Some(0),
+            1 => Some(ONE_MESSAGE),
+            _ => None,
+        }
+    }
+
     /// The maximum number of clears of a memory.
     #[must_use]
     pub fn clears(&self) -> usize {
@@ -385,11 +399,16 @@ impl fmt::Debug for Program {
         let Self { seed, shared_domain, faults, summarizer, inline_flush, past, agents } = self;
         writeln!(
             f,
-            "seed {seed}, {} domain, {}% faults, up to {} ms each way, {summarizer:?} summarizer, {} flushes",
+            "seed {seed}, {} domain, {}% faults, up to {} ms each way, {summarizer:?} summarizer, {} flushes, {} views",
             if *shared_domain { "shared" } else { "separate" },
             faults.percent,
             faults.latency,
             if *inline_flush { "inline" } else { "background" },
+            match self.view_bytes() {
+                None => "usual",
+                Some(0) => "no",
+                Some(_) => "tiny",
+            },
         )?;
         if let Some(past) = past {
             writeln!(f, "  {past:?}")?;

@@ -200,7 +200,7 @@ impl<'p> World<'p> {
         let summarizer = Arc::new(ModelSummarizer { kind: self.program.summarizer, holds });
         let mode =
             if self.program.inline_flush { FlushMode::Inline } else { FlushMode::Background };
-        let builder = MemoryManager::builder()
+        let mut builder = MemoryManager::builder()
             .with_project("model")
             .with_clock(self.clock.clone())
             .with_seed(seed)
@@ -209,6 +209,9 @@ impl<'p> World<'p> {
             .with_summarizer(summarizer)
             .with_summarizer_time_limit(Duration::from_secs(3))
             .with_flush_mode(mode);
+        if let Some(bytes) = self.program.view_bytes() {
+            builder = builder.with_view_bytes(bytes);
+        }
         let store: Arc<dyn MemoryStore> = Arc::clone(&link) as _;
         #[expect(clippy::expect_used, reason = "the model's own options and resource are good")]
         let manager = builder.build(store, locks).expect("the resource is good");
