@@ -188,8 +188,8 @@ impl MemoryInstance {
     }
 
     /// Takes back the newest turn, if the memory is still at the expected version: the newest message of the user and
-    /// all messages after it, or the newest message and its tool calls if there is none of the user. Use it to ask
-    /// the model again.
+    /// all messages after it, or the newest message and its tool calls if there is none of the user. If a flush has
+    /// removed that message of the user, what is left of the turn. Use it to ask the model again.
     ///
     /// # Examples
     ///
@@ -227,42 +227,64 @@ impl MemoryInstance {
     }
 }
 
+/// Whether a turn begins with this message.
+fn begins_turn(StoredMessage { meta, message, .. }: &StoredMessage) -> bool {
+    *message.role() == Role::User
+        && meta.link.results.is_empty()
+        && !meta.summary
+        && meta.content_type != ContentType::Reminder
+}
+
 /// The messages that a search for the newest turn reads first. Each further read is twice as long.
 const TURN_MESSAGES: NonZeroUsize = NonZeroUsize::MIN.saturating_add(31);
 
 impl Inner {
     /// The place at which the newest turn begins: the newest message of the user or, without one, the newest message.
-    /// Reads backward from the newest message.
+    /// If a flush removed the beginning of the turn, the place after the removed messages. Reads backward from the
+    /// newest message.
     async fn newest_turn(&self) -> Result<Sequence, MemoryError> {
-        let begins = |stored: &StoredMessage| {
-            let StoredMessage { meta, message, .. } = stored;
-            *message.role() == Role::User
-                && meta.link.results.is_empty()
-                && !meta.summary
-                && meta.content_type != ContentType::Reminder
-        };
         let (mut before, mut limit) = (None, TURN_MESSAGES);
-        let (mut newest, mut attempts) = (None, 1);
+        // The message after the one that is looked at.
+        let (mut later, mut attempts) = (None, 1);
+        let mut newest = None;
         loop {
             let page = self.page_before(before, limit).await?;
             if page.restarted {
                 // Messages were removed: it begins at the newest message again.
                 attempts += 1;
-                newest = None;
+                (later, newest) = (None, None);
             }
             if attempts > ATTEMPTS {
                 return Err(self.contended("rewind"));
             }
-            newest = newest.or_else(|| Some(page.messages.last()?.meta.sequence));
-            let turn = page.messages.iter().rfind(|stored| begins(stored));
-            if let Some(turn) = turn {
-                return Ok(turn.meta.sequence);
+            for stored in page.messages.iter().rev() {
+                let place = stored.meta.sequence;
+                newest = newest.or(Some(place));
+                if let Some(later) = later
+                    && (stored.meta.summary || self.is_flushed(place, later).await?)
+                {
+                    return Ok(later);
+                }
+                if begins_turn(stored) {
+                    return Ok(place);
+                }
+                later = Some(place);
             }
             if !page.more {
                 return Ok(newest.unwrap_or_default());
             }
             (before, limit) = (Some(page.cursor), limit.saturating_add(limit.get()));
         }
+    }
+
+    /// Whether a flush removed messages between these two places, as far as receipts are kept.
+    async fn is_flushed(&self, first: Sequence, last: Sequence) -> Result<bool, MemoryError> {
+        if first.plus(1) >= last {
+            return Ok(false);
+        }
+        let receipts = self.store().receipts(&self.key).await?;
+        let mut removed = receipts.iter().flat_map(|it| [&it.summarized, &it.evicted]);
+        Ok(removed.any(|set| set.ranges().iter().any(|(from, to)| *from < last && *to > first)))
     }
 
     /// The messages and the version that came after this one.

@@ -2,7 +2,7 @@
 
 use memory_core::dialect::ToolCall;
 use memory_core::store::{StoreErrorKind, WriterId};
-use memory_core::{MemoryResource, Message, Sequence};
+use memory_core::{MemoryResource, Message, Priority, Sequence};
 use memory_instance::{Conditional, FlushMode, MemoryInstance, Version};
 
 use crate::support::{On, checked, texts, with};
@@ -17,6 +17,7 @@ on_every_backend![
     rewind_within_a_summary_is_refused,
     pop_turn_takes_back_the_newest_turn,
     pop_turn_without_users_takes_one_unit,
+    pop_turn_stops_at_flushed_messages,
     rewind_conflict_names_what_came,
     withdrawn_messages_leave_other_views,
 ];
@@ -242,4 +243,28 @@ async fn withdrawn_messages_leave_other_views(on: On) {
     let answer = [Message::assistant("answer")];
     assert!(other.append_if(window.version(), answer).await.unwrap().applied().is_some());
     checked(&memory, &world.manager).await;
+}
+
+async fn pop_turn_stops_at_flushed_messages(on: On) {
+    for resource in [crate::support::hybrid(400), MemoryResource::new("m", 400)] {
+        let world = on.world(with(resource).with_flush_mode(FlushMode::Manual)).await;
+        let memory = world.memory();
+        memory.append(Message::user("I am allergic to nuts")).await.unwrap();
+        memory.set_priority(Sequence::new(1), Priority::CRITICAL).await.unwrap().unwrap();
+        memory.append(Message::user("Plan my journey")).await.unwrap();
+        for number in 0..40 {
+            let text = format!("step {number} of a long journey that goes on");
+            memory.append(Message::assistant(text)).await.unwrap();
+        }
+        memory.perform_flush().await.unwrap().unwrap();
+        let before = memory.messages().await.unwrap();
+        let version = memory.version().await.unwrap();
+        let done = memory.pop_turn(version).await.unwrap().applied().unwrap();
+        let kept = before
+            .iter()
+            .filter(|one| one.meta.is_summary() || one.meta.priority == Some(Priority::CRITICAL));
+        assert_eq!(memory.messages().await.unwrap(), kept.cloned().collect::<Vec<_>>());
+        assert!(done.counters.withdrawn > 1);
+        checked(&memory, &world.manager).await;
+    }
 }
