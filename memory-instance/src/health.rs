@@ -5,13 +5,14 @@ use std::sync::atomic::Ordering;
 
 use memory_core::health::{LeaseHealth, Lifetime, ServerHealth, Verdict};
 use memory_core::plan::{UnitState, Units};
-use memory_core::store::{FLUSH_HELD, Outline, Tally};
+use memory_core::store::{FLUSH_HELD, FlushReceipt, Outline, Tally};
 use memory_core::{ContentType, MemoryHealth, Priority};
 use tokio::time::Instant;
 
 use crate::error::MemoryError;
 use crate::inner::Inner;
 use crate::instance::MemoryInstance;
+use crate::rewrite::REWRITE;
 
 impl MemoryInstance {
     /// The health of the memory, for operators and tests. It reads everything except the texts of messages.
@@ -69,7 +70,10 @@ impl Inner {
         let outline = self.outline().await?;
         let latency = started.elapsed();
         let last_flush = self.store().receipts(&self.key).await?;
-        let last_flush = last_flush.into_iter().find(|receipt| receipt.withdrawn.is_empty());
+        // Not a rewind, and not a summary that was written anew after an erasure.
+        let is_flush =
+            |receipt: &FlushReceipt| receipt.withdrawn.is_empty() && receipt.strategy != REWRITE;
+        let last_flush = last_flush.into_iter().find(is_flush);
         let archive = self.archive_health().await?;
         let origin = self.store().origin(&self.key).await?;
         let server = self.store().server().await?;

@@ -168,6 +168,11 @@ async fn summaries_are_rewritten_without_erased_messages(on: On) {
     checked(&memory, &world.manager).await;
     let again = memory.rewrite_summaries(&erasure).await.unwrap();
     assert_eq!(again[1].outcome, RewriteOutcome::Gone);
+    let last_flush = memory.health().await.unwrap().last_flush.unwrap();
+    assert_eq!(
+        (last_flush.id, &*memory.receipts().await.unwrap()[0].strategy),
+        (second.id, "rewrite")
+    );
     // The rewritten summary is written anew from the same originals.
     let other_place = first.summarized.ranges()[0].0.plus(1);
     let erasure = memory.erase([other_place], "test").await.unwrap().erasure;
