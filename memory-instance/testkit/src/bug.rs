@@ -126,6 +126,14 @@ bugs! {
     WindowEmpty in Plain: WindowEmpty,
     /// A window is the same as the first one.
     WindowOfOld in Plain: WindowOfNothing,
+    /// A window lacks its last message.
+    WindowWithoutNewest in Plain: WindowStale,
+    /// A window is answered from the view without asking the store, unless messages were removed.
+    WindowUnasked in Plain: WindowStale,
+    /// A window lacks the messages that were appended between the last window of the process and the newest message.
+    WindowLacksBetween in Plain: WindowStale,
+    /// All messages are answered from the view without asking the store, unless messages were removed.
+    MessagesUnasked in Plain: Unexplained | Lost,
     /// Evicted messages are not counted.
     EvictedNotCounted in Plain: NotConserved,
     /// Some appends are refused without reason, and correctly reported as not applied.

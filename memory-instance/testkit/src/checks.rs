@@ -1,15 +1,17 @@
 //! The invariants, as checks of the agents' observations.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use memory_core::store::{Counters, Outline};
 
 use crate::history::{Answer, Call, History, Recorded, Totals};
 use crate::linear::{Explanation, check};
-use crate::model::{Memories, ModelPart, SequentialMemory};
+use crate::model::{Memories, ModelPart, SequentialMemory, WindowRules};
 use crate::past::{check_erased_before_copies, check_past};
 use crate::program::{Op, Program};
 use crate::rollback::Rollbacks;
+use crate::run::resource;
 use crate::seen::check_seen;
 use crate::violation::Check;
 
@@ -20,13 +22,26 @@ const BUDGET: u64 = 50_000;
 /// never.
 const ROLLBACK_BUDGET: u64 = 1_000_000;
 
+/// The history of one memory.
+#[derive(Debug, Clone, Copy)]
+struct OfMemory<'h> {
+    key: usize,
+    operations: &'h [Recorded],
+    rollbacks: &'h Rollbacks,
+}
+
 /// All checks of a whole history, of `keys` memories.
 pub(crate) fn check_history(history: &mut History, program: &Program, keys: usize) {
+    #[expect(clippy::expect_used, reason = "the model's own resource is good")]
+    let windows = WindowRules::new(&resource(program), std::mem::take(&mut history.sent))
+        .expect("the resource is good");
+    let windows = Arc::new(windows);
     for key in 0..keys {
         let operations = history.of(key);
         let rollbacks = Rollbacks::of(&operations);
         if !program.copies() {
-            check_linearizable(history, key, &operations, &rollbacks, program);
+            let memory = OfMemory { key, operations: &operations, rollbacks: &rollbacks };
+            check_linearizable(history, memory, program, &windows);
         }
         check_seen(history, key, &operations, program);
         check_totals(history, key, &operations);
@@ -39,18 +54,20 @@ pub(crate) fn check_history(history: &mut History, program: &Program, keys: usiz
         }
     }
     if program.copies() {
-        check_copies(history, program);
+        check_copies(history, program, &windows);
     }
     check_holds(history);
 }
 
 /// The same as `check_linearizable` for both memories at once, because one is a copy of a state of the other.
-fn check_copies(history: &mut History, program: &Program) {
+fn check_copies(history: &mut History, program: &Program, windows: &Arc<WindowRules>) {
     let (source, copy) = (history.of(0), history.of(1));
     check_erased_before_copies(history, &source, &copy);
     let archive = program.past.map(|past| past.max_bytes);
     let model = |operations: &[Recorded]| {
-        SequentialMemory::for_history(operations, &history.turns).with_archive(archive)
+        SequentialMemory::for_history(operations, &history.turns)
+            .with_archive(archive)
+            .with_windows(Arc::clone(windows))
     };
     let memories = Memories::new([model(&source), model(&copy)]);
     let operations = Memories::history([&source, &copy]);
@@ -85,10 +102,9 @@ fn check_copies(history: &mut History, program: &Program) {
 /// of the answers, that part is wrong.
 fn check_linearizable(
     history: &mut History,
-    key: usize,
-    operations: &[Recorded],
-    rollbacks: &Rollbacks,
+    OfMemory { key, operations, rollbacks }: OfMemory<'_>,
     program: &Program,
+    windows: &Arc<WindowRules>,
 ) {
     let mut operations = operations.to_vec();
     operations.extend(history.effects.repeated(key, &operations, rollbacks));
@@ -99,7 +115,8 @@ fn check_linearizable(
     let (turns, budget) =
         if rollbacks.is_empty() { (&history.turns, BUDGET) } else { (&no_turns, ROLLBACK_BUDGET) };
     let memory = SequentialMemory::for_history(operations, turns)
-        .with_archive(program.past.map(|past| past.max_bytes));
+        .with_archive(program.past.map(|past| past.max_bytes))
+        .with_windows(Arc::clone(windows));
     match check(&memory, operations, budget) {
         Explanation::Linearizable => {}
         Explanation::OutOfBudget => {

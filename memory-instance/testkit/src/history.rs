@@ -360,6 +360,8 @@ pub struct History {
     pub(crate) refused: Vec<Tag>,
     /// All grants of leases.
     pub(crate) grants: Grants,
+    /// The messages that were sent to the store.
+    pub(crate) sent: BTreeMap<Item, NewMessage>,
     /// The call that each result answers.
     pub(crate) answers: BTreeMap<Tag, Tag>,
     /// Applied writes, if the server may roll back.
@@ -390,6 +392,19 @@ impl History {
     pub(crate) fn of(&self, key: usize) -> Vec<Recorded> {
         let of_key = self.operations.iter().filter(|(of, _)| *of == key);
         of_key.map(|(_, operation)| operation.clone()).collect()
+    }
+
+    /// Records messages that are sent to the store, with the form of those that agents do not write.
+    pub(crate) fn sent<'m>(
+        &mut self,
+        messages: impl IntoIterator<Item = &'m NewMessage>,
+        unnumbered: fn(u128) -> Item,
+    ) {
+        let item = |new: &NewMessage| match tag_of(&new.message) {
+            Some(tag) => Item::Message(tag),
+            None => unnumbered(new.id.uuid().as_u128()),
+        };
+        self.sent.extend(messages.into_iter().map(|new| (item(new), new.clone())));
     }
 
     /// Records the start of an explicit flush.

@@ -31,7 +31,7 @@ pub use history::{
 };
 pub use json::write_histories;
 pub use linear::{Explanation, Model, Operation, check};
-pub use model::SequentialMemory;
+pub use model::{SequentialMemory, WindowRules};
 pub use program::{
     Agent, Family, Faults, Kind, Look, Op, Past, Program, SummarizerKind, Turn, TurnStep, expiries,
     past, program, prompts, rollbacks, runner,

@@ -1,17 +1,19 @@
 //! The connection of one process to the server: it adds latency, and loses requests and answers.
 
 mod leases;
+mod reading;
 mod store;
 mod witness;
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use memory_core::MemoryKey;
 use memory_core::lease::LeaseDomain;
 use memory_core::store::{Applied, StoreError, StoreErrorKind, StoreOperation};
+use memory_core::{MemoryKey, Sequence};
 use memory_lock::{LockError, LockErrorKind, LockOperation};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
@@ -23,6 +25,7 @@ use crate::program::{Faults, Program};
 use crate::run::{KEYS, key_number};
 use crate::server::Server;
 
+pub(crate) use self::reading::Reading;
 pub(crate) use self::witness::Views;
 use self::witness::Witness;
 
@@ -81,6 +84,8 @@ struct State {
     stalled_until: Instant,
     /// When the newest request about a lease arrives: they keep their order.
     lock_arrives: Instant,
+    /// The newest place of the last outline for a window; used by a planted bug.
+    outlined: HashMap<MemoryKey, Sequence>,
 }
 
 impl Link {
@@ -104,6 +109,7 @@ impl Link {
                 random: fastrand::Rng::with_seed(seed),
                 stalled_until: now,
                 lock_arrives: now,
+                outlined: HashMap::new(),
             }),
             dead: AtomicBool::new(false),
             has_had_silence: AtomicBool::new(false),

@@ -8,6 +8,7 @@ mod known;
 mod reads;
 mod splice;
 mod version;
+mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -22,6 +23,7 @@ use crate::program::Kind;
 use crate::violation::Check;
 
 pub(crate) use self::copies::Memories;
+pub use self::window::WindowRules;
 
 /// The state of the sequential memory.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +33,8 @@ pub struct SequentialMemory {
     without: Option<ModelPart>,
     /// The most bytes of the archive, if there is one.
     archive: Option<u64>,
+    /// `None` if windows are not planned.
+    windows: Option<Arc<WindowRules>>,
     state: State,
 }
 
@@ -57,6 +61,8 @@ impl From<&Piece> for Stored {
 pub enum ModelPart {
     /// No other writes between the first read of a turn and its last write.
     Turns,
+    /// Windows are those that the facade plans.
+    Plan,
     /// Windows contain critical messages.
     Critical,
     /// Windows are not empty if a message fits.
@@ -73,8 +79,9 @@ pub enum ModelPart {
 
 impl ModelPart {
     /// All parts.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Turns,
+        Self::Plan,
         Self::Critical,
         Self::Room,
         Self::Windows,
@@ -87,6 +94,7 @@ impl ModelPart {
     pub(crate) const fn check(self) -> Check {
         match self {
             Self::Turns => Check::TurnNotAtomic,
+            Self::Plan => Check::WindowStale,
             Self::Critical => Check::WindowWithoutCritical,
             Self::Room => Check::WindowEmpty,
             Self::Windows => Check::WindowOfNothing,
@@ -168,7 +176,14 @@ impl SequentialMemory {
     /// `turns` contains the turn of each batch and clear that was sent in one.
     pub fn for_history(history: &[Recorded], turns: &BTreeMap<u32, u32>) -> Self {
         let known = Known::of(history, turns);
-        Self { known: Arc::new(known), without: None, archive: None, state: State::default() }
+        let known = Arc::new(known);
+        Self { known, without: None, archive: None, windows: None, state: State::default() }
+    }
+
+    /// The same memory, whose windows are planned by these rules.
+    #[must_use]
+    pub fn with_windows(&self, rules: Arc<WindowRules>) -> Self {
+        Self { windows: Some(rules), ..self.clone() }
     }
 
     /// The same memory with an archive of at most this many bytes.
@@ -282,7 +297,9 @@ impl Model for SequentialMemory {
             }
             (Call::Window(budget, turn), Some(Answer::Window(shown))) => {
                 let turn = turn.filter(|_| has_turns);
-                next.begin(&self.known, turn) && self.state.is_window(*budget, shown, self.without)
+                let rules = self.windows.as_deref();
+                next.begin(&self.known, turn)
+                    && self.state.is_window(*budget, shown, rules, self.without)
             }
             (Call::Count, Some(Answer::Counted(totals))) => next.may_count(totals),
             (Call::Keep, Some(Answer::Nothing)) => {

@@ -369,7 +369,7 @@ pub(crate) fn lease_key(key: &MemoryKey) -> LockKey {
 }
 
 /// Small, so that flushes are due every few messages, and with short leases.
-fn resource(program: &Program) -> MemoryResource {
+pub(crate) fn resource(program: &Program) -> MemoryResource {
     use memory_core::resource::{ArchiveSettings, ClearToolResults};
     use memory_core::{ContentType, Priority};
 

@@ -81,6 +81,8 @@ checks! {
     WindowTwice "P9",
     /// A window contains messages that were not stored at any one time.
     WindowOfNothing "P9",
+    /// A window is not that of the memory at any time of the call. It may lack the newest messages.
+    WindowStale "P9",
     /// A window lacks critical messages.
     WindowWithoutCritical "P9",
     /// A window is empty although something fits.

@@ -1,10 +1,13 @@
 //! Tests of the checker: compared with brute force, on valid and invalid histories.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use memory_core::MemoryResource;
+use memory_core::store::NewMessage;
 use memory_testkit::{
     Answer, Backward, Call as MemoryCall, Explanation, Item, Kind, Model, Operation, Piece,
-    Position, Recorded, SequentialMemory, check,
+    Position, Recorded, SequentialMemory, WindowRules, check,
 };
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -182,6 +185,16 @@ fn go_back() -> (MemoryCall, Option<Answer>) {
     (MemoryCall::GoBack, Some(Answer::Nothing))
 }
 
+/// The message with this number, of a little over 100 tokens.
+fn message(tag: u32) -> NewMessage {
+    let text = format!("#{tag} {}", "x".repeat(100));
+    let new = serde_json::json!({
+        "id": uuid::Uuid::from_u128(tag.into()), "message": {"role": "user", "content": text},
+        "tokens": 107, "priority": null, "content_type": "conversation", "created_at": "2026-01-01T00:00:00Z",
+    });
+    serde_json::from_value(new).unwrap()
+}
+
 /// Whether these calls are explained in this order.
 fn is_explained(calls: impl IntoIterator<Item = (MemoryCall, Option<Answer>)>) -> bool {
     let recorded = |(at, (call, answer)): (u64, (_, Option<_>))| Recorded {
@@ -190,7 +203,10 @@ fn is_explained(calls: impl IntoIterator<Item = (MemoryCall, Option<Answer>)>) -
         returned: answer.map(|answer| (2 * at + 1, answer)),
     };
     let history: Vec<_> = (0..).zip(calls).map(recorded).collect();
+    let sent = (1..=9).map(|tag| (Item::Message(tag), message(tag))).collect();
+    let rules = WindowRules::new(&MemoryResource::new("m", 600), sent).unwrap();
     let memory = SequentialMemory::for_history(&history, &BTreeMap::new());
+    let memory = memory.with_windows(Arc::new(rules));
     check(&memory, &history, 1_000) == Explanation::Linearizable
 }
 
@@ -247,4 +263,30 @@ fn pages_backward_are_those_of_the_memory() {
     assert!(!next(before(Some(2), &[], last)), "one is missing");
     assert!(!next(before(Some(2), &[2, 3], restarted)), "the position is valid");
     assert!(!next(before(Some(4), &[2, 3], more)), "there is no such message");
+}
+
+fn window(budget: u64, tags: &[u32]) -> (MemoryCall, Option<Answer>) {
+    let shown = tags.iter().map(|tag| Some(*tag)).collect();
+    (MemoryCall::Window(budget, None), Some(Answer::Window(shown)))
+}
+
+#[test]
+fn windows_show_the_newest_messages() {
+    let after =
+        |window| is_explained([append(1, Some(1)), append(2, Some(2)), append(3, Some(3)), window]);
+    assert!(after(window(900, &[1, 2, 3])));
+    assert!(after(window(250, &[2, 3])), "two fit");
+    assert!(!after(window(900, &[1, 2])), "without the newest");
+    assert!(!after(window(900, &[1, 3])), "with a hole");
+    assert!(!after(window(900, &[2, 3])), "one more fits");
+    assert!(!after(window(900, &[1, 2, 3, 4])), "never appended");
+}
+
+#[test]
+fn windows_may_show_appends_under_way() {
+    for shown in [&[1][..], &[1, 2]] {
+        assert!(is_explained([append(1, Some(1)), append(2, None), window(900, shown)]));
+    }
+    let lost = [append(1, Some(1)), append(2, None), window(900, &[1, 2]), window(900, &[1])];
+    assert!(!is_explained(lost), "it was seen before");
 }

@@ -6,6 +6,7 @@ use memory_core::StoredMessage;
 
 use super::Run;
 use crate::history::{Answer, Backward, Call, Item, Position, item_of};
+use crate::link::Reading;
 
 impl Run<'_> {
     pub(super) async fn read(&self) {
@@ -20,7 +21,7 @@ impl Run<'_> {
 
     pub(super) async fn read_messages(&self) {
         let op = self.recorder.call(self.key, Call::Read(None));
-        let messages = self.memory.messages().await;
+        let messages = Reading::Messages.run(self.memory.messages()).await;
         self.told(messages.as_ref().err());
         if let Ok(messages) = messages {
             self.recorder.answer(op, Answer::Page(items_of(&messages), None));

@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use super::{Run, answer, ms};
 use crate::history::{Answer, Call, Held, Piece, Recorder, Tag, item_of, tag_of};
+use crate::link::Reading;
 use crate::program::{Look, Turn, TurnStep};
 use crate::run::Process;
 use crate::violation::Check;
@@ -174,7 +175,7 @@ impl Going {
             }
             Look::Messages => {
                 let op = self.recorder.call(self.key, Call::Read(turn));
-                let messages = self.session.messages().await;
+                let messages = Reading::Messages.run(self.session.messages()).await;
                 messages.map(|messages| {
                     let places = messages.iter().map(item_of).collect();
                     self.recorder.answer(op, Answer::Page(places, None));
@@ -183,7 +184,7 @@ impl Going {
             Look::Context(budget) => {
                 let budget = u64::from(budget);
                 let op = self.recorder.call(self.key, Call::Window(budget, turn));
-                let window = self.session.context(budget).await;
+                let window = Reading::Window.run(self.session.context(budget)).await;
                 window.map(|window| {
                     let shown = window.messages.iter().map(tag_of).collect();
                     self.recorder.answer(op, Answer::Window(shown));

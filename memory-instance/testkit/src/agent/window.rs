@@ -9,6 +9,7 @@ use memory_instance::ContextWindow;
 use super::Run;
 use crate::bug::Bug;
 use crate::history::{Answer, Call, tag_of};
+use crate::link::Reading;
 use crate::run::Bytes;
 use crate::violation::Check;
 
@@ -31,6 +32,10 @@ impl Run<'_> {
                 }
             }
             Some(Bug::WindowEmpty) => messages.clear(),
+            // Without a result its call would be incomplete.
+            Some(Bug::WindowWithoutNewest) if messages.len() > 1 => {
+                messages.pop_if(|newest| *newest.role() == Role::User);
+            }
             Some(Bug::WindowOfOld) => {
                 messages.clone_from(self.first_window.get_or_insert_with(|| messages.clone()));
             }
@@ -40,7 +45,7 @@ impl Run<'_> {
 
     pub(super) async fn context(&mut self, budget: u64) {
         let op = self.recorder.call(self.key, Call::Window(budget, None));
-        let window = self.memory.context(budget).await;
+        let window = Reading::Window.run(self.memory.context(budget)).await;
         self.told(window.as_ref().err());
         let Ok(mut window) = window else { return };
         self.spoil(&mut window);

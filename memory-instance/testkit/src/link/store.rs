@@ -19,7 +19,7 @@ use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use super::Link;
 use super::witness::Witness;
 use crate::checks::check_outline;
-use crate::history::{Answer, Call, Copied, Removed, Totals, call_of, item_of};
+use crate::history::{Answer, Call, Copied, Item, Removed, Totals, call_of, item_of};
 use crate::run::key_number;
 use crate::server::Server;
 
@@ -32,6 +32,7 @@ impl MemoryStore for Link {
         access: Access,
         append: &Append,
     ) -> Result<Appended, StoreError> {
+        self.recorder.history().sent(append.messages.iter(), Item::Cleared);
         let (key, append, witness) = (key.clone(), append.clone(), self.witness.clone());
         let append = move |server: &Arc<Server>| {
             let batch = Witness::batch(&append);
@@ -48,6 +49,7 @@ impl MemoryStore for Link {
         access: Access,
         replace: &Replace,
     ) -> Result<Counters, StoreError> {
+        self.recorder.history().sent([&replace.message], Item::Cleared);
         let (key, replace) = (key.clone(), replace.clone());
         self.store(("replace", StoreOperation::Replace), move |server| {
             server.replace(&key, access, &replace)
@@ -61,6 +63,9 @@ impl MemoryStore for Link {
         access: Access,
         splice: &Splice,
     ) -> Result<Counters, StoreError> {
+        self.recorder.history().sent(&splice.summary, Item::Summary);
+        let replaced = splice.replaced.iter().map(|replaced| &replaced.message);
+        self.recorder.history().sent(replaced, Item::Cleared);
         // The model does not include explicit closing of calls.
         let op = self.recorder.call(key_number(key), call_of(splice));
         let (at, splice, witness) = (key.clone(), splice.clone(), self.witness.clone());
@@ -104,6 +109,7 @@ impl MemoryStore for Link {
         access: Access,
         replace: &ReplaceAll,
     ) -> Result<Appended, StoreError> {
+        self.recorder.history().sent(replace.batch.messages.iter(), Item::Cleared);
         let (key, replace) = (key.clone(), replace.clone());
         let replace = move |server: &Arc<Server>| server.replace_all(&key, access, &replace);
         self.store(("replace_all", StoreOperation::ReplaceAll), replace).await
@@ -274,6 +280,9 @@ impl MemoryStore for Link {
     }
 
     async fn read(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
+        if let Some(page) = read.after.and_then(|after| self.unasked(key, after)) {
+            return Ok(page);
+        }
         let (key, witness) = (key.clone(), self.witness.clone());
         let read = move |server: &Arc<Server>| {
             let page = server.read(&key, read)?;
@@ -289,6 +298,9 @@ impl MemoryStore for Link {
         after: Cursor,
         known: &[KnownBatch],
     ) -> Result<CaughtUp, StoreError> {
+        if let Some(page) = self.unasked(key, after) {
+            return Ok(page.into());
+        }
         let (key, known, witness) = (key.clone(), known.to_vec(), self.witness.clone());
         let catch_up = move |server: &Arc<Server>| {
             let caught_up = server.catch_up(&key, after, &known)?;
@@ -310,14 +322,15 @@ impl MemoryStore for Link {
     }
 
     async fn outline(&self, key: &MemoryKey) -> Result<Outline, StoreError> {
-        let (key, witness) = (key.clone(), self.witness.clone());
+        let (at, witness) = (key.clone(), self.witness.clone());
         let outline = move |server: &Arc<Server>| {
-            let outline = server.outline(&key)?;
-            witness.outlined(&key, &outline);
+            let outline = server.outline(&at)?;
+            witness.outlined(&at, &outline);
             Ok(outline)
         };
-        let outline = self.ask(("outline", StoreOperation::Read), outline).await?;
+        let mut outline = self.ask(("outline", StoreOperation::Read), outline).await?;
         check_outline(&outline, &mut self.recorder.history());
+        self.between(key, &mut outline);
         Ok(outline)
     }
 

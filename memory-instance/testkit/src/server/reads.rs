@@ -77,6 +77,11 @@ impl Server {
         Ok(page)
     }
 
+    /// The messages after this cursor, without any bug.
+    pub(crate) fn read_after(&self, key: &MemoryKey, after: Cursor) -> Result<Page, StoreError> {
+        now(self.store.read(&self.place(key), Read { after: Some(after), limit: None }))
+    }
+
     pub(crate) fn catch_up(
         &self,
         key: &MemoryKey,
