@@ -47,6 +47,7 @@ thread_local! {
     static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
+/// Microseconds since the program began.
 pub(crate) fn elapsed_micros() -> u64 {
     let began = BEGAN.with(Cell::get);
     began.map_or(0, |began| u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX))
