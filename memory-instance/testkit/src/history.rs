@@ -2,6 +2,7 @@
 
 mod answer;
 mod call;
+mod caller;
 mod item;
 mod past;
 mod recorder;
@@ -13,6 +14,7 @@ use memory_core::store::NewMessage;
 pub use self::answer::{Answer, Backward, Ensured, Totals};
 pub(crate) use self::call::call_of;
 pub use self::call::{Call, Expected, Position};
+pub(crate) use self::caller::Caller;
 pub use self::item::{Item, Piece, Tag};
 pub(crate) use self::item::{item_of, tag_in, tag_of};
 pub use self::past::{Copied, Hit, Removed, Written};
@@ -43,11 +45,19 @@ pub struct Held {
 /// An operation of a memory in the checker's form.
 pub type Recorded = Operation<Call, Answer>;
 
+/// An operation on the memory with this number.
+#[derive(Debug)]
+struct OfMemory {
+    key: usize,
+    caller: Caller,
+    operation: Recorded,
+}
+
 /// Everything that was recorded. Times are counts of events, so no two are the same.
 #[derive(Debug, Default)]
 pub struct History {
     events: u64,
-    operations: Vec<(usize, Recorded)>,
+    operations: Vec<OfMemory>,
     /// Messages written under a lease, and its token.
     pub(crate) tokens: BTreeMap<Tag, u64>,
     /// Batches and clears that were sent in a turn, with that turn.
@@ -90,8 +100,13 @@ impl History {
 
     /// The operations on this memory, in the order of their calls.
     pub(crate) fn of(&self, key: usize) -> Vec<Recorded> {
-        let of_key = self.operations.iter().filter(|(of, _)| *of == key);
-        of_key.map(|(_, operation)| operation.clone()).collect()
+        self.with_callers(key).map(|(_, operation)| operation.clone()).collect()
+    }
+
+    /// The same with their callers.
+    pub(crate) fn with_callers(&self, key: usize) -> impl Iterator<Item = (Caller, &Recorded)> {
+        let of_key = self.operations.iter().filter(move |one| one.key == key);
+        of_key.map(|one| (one.caller, &one.operation))
     }
 
     /// Records messages that are sent to the store, with the form of those that agents do not write.

@@ -1,5 +1,6 @@
 //! Histories as JSON lines, for independent checkers. The README describes the format.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::bug::Bug;
 use crate::history::{
-    Answer, Call, Copied, Ensured, Expected, History, Hit, Item, Piece, Removed, Totals, Written,
+    Answer, Call, Caller, Copied, Ensured, Expected, History, Hit, Item, Piece, Removed, Totals,
+    Written,
 };
 use crate::program::Program;
 use crate::run::{KEYS, play};
@@ -49,19 +51,24 @@ pub(crate) fn save(
 /// One line for each call on this memory, except those that certainly had no effect.
 fn lines(history: &History, key: usize) -> String {
     let mut text = String::new();
-    // When the last call of each process returned; `None` if it is pending.
-    let mut processes: Vec<Option<u64>> = Vec::new();
-    for operation in history.of(key) {
+    // For each caller, when the last call of each of its processes returned; `None` if it is pending.
+    let mut processes: BTreeMap<Caller, Vec<Option<u64>>> = BTreeMap::new();
+    for (caller, operation) in history.with_callers(key) {
         let Some((call, args)) = call(history, &operation.call) else { continue };
-        let (called, returned) = (operation.called, operation.returned);
+        let called = operation.called;
+        let processes = processes.entry(caller).or_default();
         let is_free = |end: &Option<u64>| end.is_some_and(|end| end < called);
-        let process = processes.iter().position(is_free).unwrap_or(processes.len());
-        let end = returned.as_ref().map(|(at, _)| *at);
-        match processes.get_mut(process) {
+        let number = processes.iter().position(is_free).unwrap_or(processes.len());
+        let end = operation.returned.as_ref().map(|(at, _)| *at);
+        match processes.get_mut(number) {
             Some(process) => *process = end,
             None => processes.push(end),
         }
-        let answer = returned.map(|(_, answer)| answer_of(&answer));
+        let process = match number {
+            0 => caller.to_string(),
+            further => format!("{caller}/{}", further + 1),
+        };
+        let answer = operation.returned.as_ref().map(|(_, answer)| answer_of(answer));
         let line = json!({
             "process": process, "call": call, "args": args, "answer": answer,
             "called": called, "returned": end,

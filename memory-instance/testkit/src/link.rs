@@ -20,7 +20,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::bug::Bug;
-use crate::history::{Answer, Call, Recorder};
+use crate::history::{Answer, Call, Caller, Recorder};
 use crate::program::{Faults, Program};
 use crate::run::{KEYS, key_number};
 use crate::server::Server;
@@ -64,6 +64,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(3);
 /// The connection of one process.
 #[derive(Debug)]
 pub(crate) struct Link {
+    /// The process.
+    number: u64,
     server: Arc<Server>,
     recorder: Arc<Recorder>,
     witness: Witness,
@@ -95,18 +97,19 @@ impl Link {
         faulty: &Arc<AtomicBool>,
         faults: Faults,
         program: &Program,
-        seed: u64,
+        number: u64,
     ) -> Self {
         let lock_domain = LeaseDomain::new("model");
         let now = Instant::now();
         Self {
+            number,
             server: Arc::clone(server),
             recorder: Arc::clone(recorder),
             witness: Witness::of(program, recorder),
             shared: Arc::clone(faulty),
             faults,
             state: Mutex::new(State {
-                random: fastrand::Rng::with_seed(seed),
+                random: fastrand::Rng::with_seed(program.process_seed(number)),
                 stalled_until: now,
                 lock_arrives: now,
                 outlined: HashMap::new(),
@@ -121,6 +124,11 @@ impl Link {
     /// Kills the process: nothing more is sent or received.
     pub(crate) fn die(&self) {
         self.dead.store(true, Ordering::SeqCst);
+    }
+
+    /// The number of the process.
+    pub(crate) const fn number(&self) -> u64 {
+        self.number
     }
 
     pub(crate) fn is_dead(&self) -> bool {
@@ -167,11 +175,18 @@ impl Link {
 
     /// Records the call for each of these memories, and applies it at once.
     fn moved(&self, call: &Call, keys: Range<usize>, act: impl FnOnce(&Server)) {
-        let ops: Vec<_> = keys.map(|key| self.recorder.call(key, call.clone())).collect();
+        let ops: Vec<_> =
+            keys.map(|key| self.recorder.call_of(Caller::Server, key, call.clone())).collect();
         act(&self.server);
         for op in ops {
             self.recorder.answer(op, Answer::Nothing);
         }
+    }
+
+    /// Records an operation of the running task. A task that another one has spawned counts as one of the process.
+    fn call(&self, key: &MemoryKey, call: Call) -> usize {
+        let caller = Caller::now().unwrap_or(Caller::Process(self.number));
+        self.recorder.call_of(caller, key_number(key), call)
     }
 
     pub(crate) fn stalled_until(&self) -> Instant {

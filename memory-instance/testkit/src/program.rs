@@ -319,6 +319,11 @@ impl Program {
         }
     }
 
+    /// The seed of a process.
+    pub(crate) const fn process_seed(&self, number: u64) -> u64 {
+        self.seed.wrapping_mul(31).wrapping_add(number)
+    }
+
     /// The maximum number of clears of a memory.
     #[must_use]
     pub fn clears(&self) -> usize {

@@ -22,7 +22,7 @@ use crate::agent::{Tags, run_agent};
 use crate::bug::Bug;
 use crate::checks::check_history;
 use crate::healed::verify_healed;
-use crate::history::{History, Recorder};
+use crate::history::{Caller, History, Recorder};
 use crate::json;
 use crate::link::Link;
 use crate::program::{Faults, Past, Program};
@@ -179,14 +179,14 @@ impl<'p> World<'p> {
     }
 
     fn process(&self, number: u64, faults: Faults) -> Arc<Process> {
-        let seed = self.program.seed.wrapping_mul(31).wrapping_add(number);
+        let seed = self.program.process_seed(number);
         let link = Arc::new(Link::new(
             &self.server,
             &self.recorder,
             &self.faulty,
             faults,
             self.program,
-            seed,
+            number,
         ));
         let options =
             ManagerOptions::new().with_seed(seed).with_answer_timeout(Duration::from_secs(1));
@@ -224,7 +224,9 @@ impl<'p> World<'p> {
         let tags = Arc::<Tags>::default();
         let agents = self.program.agents.iter().enumerate().filter_map(|(number, agent)| {
             let process = self.processes.get(usize::from(agent.process))?;
-            Some(run_agent(number, agent, Arc::clone(process), &self.recorder, &tags, self.program))
+            let process = Arc::clone(process);
+            let agent = run_agent(number, agent, process, &self.recorder, &tags, self.program);
+            Some(Caller::Agent(number).run(agent))
         });
         tokio::select! {
             biased;
@@ -243,11 +245,13 @@ impl<'p> World<'p> {
                 agents.any(|a| usize::from(a.process) == number && usize::from(a.key) == *key)
             };
             for key in (0..KEYS.len()).filter(used) {
-                verify_healed(key, process, &self.recorder, &tags, self.program).await;
+                let healed = verify_healed(key, process, &self.recorder, &tags, self.program);
+                Caller::Recovery(process.link.number()).run(healed).await;
             }
         }
         for key in 0..KEYS.len() {
-            verify_healed(key, &fresh, &self.recorder, &tags, self.program).await;
+            let healed = verify_healed(key, &fresh, &self.recorder, &tags, self.program);
+            Caller::Recovery(fresh.link.number()).run(healed).await;
         }
         self.until_quiet(&fresh).await;
         for key in 0..KEYS.len() {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Answer, Call, History};
+use super::{Answer, Call, Caller, History, OfMemory};
 use crate::linear::Operation;
 use crate::run::elapsed_micros;
 
@@ -18,10 +18,18 @@ impl Recorder {
 
     /// Records the start of an operation. Its outcome is unknown until it is answered.
     pub(crate) fn call(&self, key: usize, call: Call) -> usize {
+        let caller = Caller::now();
+        debug_assert!(caller.is_some(), "no agent calls {call:?}");
+        self.call_of(caller.unwrap_or(Caller::Server), key, call)
+    }
+
+    /// The same for an operation of this caller.
+    pub(crate) fn call_of(&self, caller: Caller, key: usize, call: Call) -> usize {
         let mut history = self.history();
         let called = history.tick();
         history.trace.push(format!("{} k{key} {call:?}", elapsed_micros()));
-        history.operations.push((key, Operation { call, called, returned: None }));
+        let operation = Operation { call, called, returned: None };
+        history.operations.push(OfMemory { key, caller, operation });
         history.operations.len() - 1
     }
 
@@ -30,8 +38,8 @@ impl Recorder {
         let mut history = self.history();
         let at = history.tick();
         history.trace.push(format!("{} #{index} {answer:?}", elapsed_micros()));
-        if let Some((_, operation)) = history.operations.get_mut(index) {
-            operation.returned = Some((at, answer));
+        if let Some(one) = history.operations.get_mut(index) {
+            one.operation.returned = Some((at, answer));
         }
     }
 
@@ -48,7 +56,7 @@ impl Recorder {
         let mut history = self.history();
         let at = history.tick();
         history.trace.push(format!("{} #{index} not applied", elapsed_micros()));
-        let (_, operation) = history.operations.get_mut(index)?;
+        let operation = &mut history.operations.get_mut(index)?.operation;
         operation.returned = Some((at, Answer::Nothing));
         Some(std::mem::replace(&mut operation.call, Call::Nothing))
     }

@@ -20,7 +20,6 @@ use super::Link;
 use super::witness::Witness;
 use crate::checks::check_outline;
 use crate::history::{Answer, Call, Copied, Item, Removed, Totals, call_of, item_of};
-use crate::run::key_number;
 use crate::server::Server;
 
 #[deny(clippy::missing_trait_methods)]
@@ -67,7 +66,7 @@ impl MemoryStore for Link {
         let replaced = splice.replaced.iter().map(|replaced| &replaced.message);
         self.recorder.history().sent(replaced, Item::Cleared);
         // The model does not include explicit closing of calls.
-        let op = self.recorder.call(key_number(key), call_of(splice));
+        let op = self.call(key, call_of(splice));
         let (at, splice, witness) = (key.clone(), splice.clone(), self.witness.clone());
         let splice = move |server: &Arc<Server>| {
             witness
@@ -135,7 +134,7 @@ impl MemoryStore for Link {
         let at = key.clone();
         let read = move |server: &Arc<Server>| server.removals(&at, before, limit);
         // The model has the list from its start. All of the programs' lists fit into one page.
-        let op = before.is_none().then(|| self.recorder.call(key_number(key), Call::Removals));
+        let op = before.is_none().then(|| self.call(key, Call::Removals));
         let removals = self.ask(("removals", StoreOperation::Read), read).await?;
         if let Some(op) = op.filter(|_| removals.len() < limit.get()) {
             let removals = removals.iter().map(Removed::of).collect();
@@ -154,7 +153,7 @@ impl MemoryStore for Link {
         let at = key.clone();
         let read = move |server: &Arc<Server>| server.archived(&at, removal, after, limit);
         let is_start = after == Sequence::ZERO;
-        let op = is_start.then(|| self.recorder.call(key_number(key), Call::Archived(removal)));
+        let op = is_start.then(|| self.call(key, Call::Archived(removal)));
         let messages = self.ask(("archived", StoreOperation::Read), read).await?;
         if let Some(op) = op {
             let messages = messages.iter().map(item_of).collect();
@@ -203,7 +202,7 @@ impl MemoryStore for Link {
 
     async fn frame(&self, key: &MemoryKey, writers: FrameWriters) -> Result<Frame, StoreError> {
         let at = key.clone();
-        let op = self.recorder.call(key_number(key), Call::Snapshot);
+        let op = self.call(key, Call::Snapshot);
         let read = move |server: &Arc<Server>| server.frame(&at, writers);
         let frame = self.ask(("frame", StoreOperation::Read), read).await;
         match &frame {
@@ -223,7 +222,7 @@ impl MemoryStore for Link {
             CopyStep::Finish { frame, .. } => {
                 let (copy, version) = (write.copy.as_u128(), frame.version);
                 let call = Call::Begin { copy, version, copied: Copied::of(frame) };
-                Some(self.recorder.call(key_number(key), call))
+                Some(self.call(key, call))
             }
             _ => None,
         };
@@ -244,8 +243,8 @@ impl MemoryStore for Link {
         access: Access,
         fork: &Fork,
     ) -> Result<Forked, StoreError> {
-        let op = self.recorder.call(
-            key_number(key),
+        let op = self.call(
+            key,
             Call::Fork {
                 copy: fork.copy.as_u128(),
                 generation: fork.generation.number(),
