@@ -88,6 +88,46 @@ impl<'a> Units<'a> {
         Self { metas, grouping: Cow::Owned(grouping), waiting: Vec::new() }
     }
 
+    /// The same units, of the same messages with other tokens.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use jiff::Timestamp;
+    /// # use memory_core::store::{MessageId, MessageMeta};
+    /// # use memory_core::{ContentType, Sequence};
+    /// use memory_core::plan::Units;
+    ///
+    /// # let (id, now) = (MessageId::new(uuid::Uuid::nil()), Timestamp::UNIX_EPOCH);
+    /// let mut meta = MessageMeta::new(Sequence::new(1), id, ContentType::Conversation, now);
+    /// meta.tokens = 900;
+    /// let metas = [meta.clone()];
+    /// let units = Units::group(&metas, now, std::time::Duration::from_secs(600));
+    /// meta.tokens = 20;
+    /// let shorter = [meta];
+    /// let units = units.with_tokens_of(&shorter);
+    /// assert_eq!(units.iter().next().map(|unit| unit.tokens()), Some(20));
+    /// ```
+    #[must_use]
+    pub fn with_tokens_of<'m>(&self, metas: &'m [MessageMeta]) -> Units<'m> {
+        debug_assert!(
+            metas.iter().map(|meta| meta.id).eq(self.metas.iter().map(|meta| meta.id)),
+            "other messages"
+        );
+        let mut units = Units {
+            metas,
+            grouping: Cow::Owned(self.grouping().clone()),
+            waiting: self.waiting.clone(),
+        };
+        let tokens = units.iter().map(|unit| {
+            let members = units.members(unit);
+            members.fold(0_u64, |sum, meta| sum.saturating_add(meta.tokens.into()))
+        });
+        let tokens: Vec<_> = tokens.collect();
+        units.grouping.to_mut().set_tokens(tokens);
+        units
+    }
+
     /// As [`group`](Self::group), with messages that are grouped already. Among these units are some without messages,
     /// and their [`state`](Unit::state) is not that of calls without a result: see [`state_of`](Self::state_of).
     pub(crate) fn grouped(

@@ -53,6 +53,12 @@ impl View {
         &self.messages
     }
 
+    /// Whether a message of the memory cannot be decoded, and is missing here.
+    #[must_use]
+    pub const fn has_damage(&self) -> bool {
+        !self.unreadable.is_empty()
+    }
+
     /// The bytes of heap memory that the view occupies, apart from unused capacity.
     #[must_use]
     pub const fn bytes(&self) -> usize {
@@ -133,7 +139,7 @@ impl View {
     pub fn page_before(&self, before: Option<Cursor>, limit: NonZeroUsize) -> Option<Page> {
         let generation = self.cursor.generation;
         let to = match before {
-            None if self.unreadable.is_empty() => self.metas.len(),
+            None if !self.has_damage() => self.metas.len(),
             None => return None,
             Some(before) => self.around(before)?.start,
         };
@@ -150,7 +156,7 @@ impl View {
     /// The range between the messages before a cursor and those after it: its own message, or nothing if that was
     /// removed. `None` if the cursor is not known to be valid here, or messages cannot be decoded.
     fn around(&self, cursor: Cursor) -> Option<Range<usize>> {
-        if !self.unreadable.is_empty() || cursor.generation != self.cursor.generation {
+        if self.has_damage() || cursor.generation != self.cursor.generation {
             return None;
         }
         if let Some(id) = cursor.id {

@@ -9,7 +9,7 @@ use memory_core::tokens::message_tokens;
 use memory_core::{Sequence, StoredMessage, TokenCounter};
 
 use crate::plan::FlushPlan;
-use crate::strategy::{FlushInput, FlushStrategy};
+use crate::strategy::{FlushInput, FlushStrategy, tally};
 
 /// A message of at most this many tokens for each of its results is left as it is. Clearing it would free next to
 /// nothing, and cleared messages need not be read again.
@@ -88,14 +88,19 @@ impl<'a> FlushInput<'a> {
     /// [`FlushSettings::clear_tool_results`](memory_core::resource::FlushSettings::clear_tool_results) is `None`.
     ///
     /// These stay as they are: the newest results, those of critical units and of open calls, and messages that are
-    /// too small.
+    /// too small. None also if nothing is to be cleared whatever the texts are: the memory is within the target, or the
+    /// candidates together have fewer than
+    /// [`min_tokens`](memory_core::resource::ClearToolResults::min_tokens) tokens.
     #[must_use]
     pub fn clear_candidates(&self) -> Vec<Sequence> {
-        let Some(ClearSettings { keep, .. }) = self.settings.clear_tool_results else {
+        let Some(ClearSettings { keep, min_tokens, .. }) = self.settings.clear_tool_results else {
             return Vec::new();
         };
+        if self.target.is_met_by(self.before()) {
+            return Vec::new();
+        }
         let older = self.older_than_newest(keep);
-        if older.is_empty() {
+        if older.is_empty() || tally(older.iter().copied()).tokens < min_tokens {
             return Vec::new();
         }
         let (units, classes) = self.units();
@@ -103,7 +108,11 @@ impl<'a> FlushInput<'a> {
         let pinned: HashSet<_> =
             pinned.flat_map(|(unit, _)| units.members(unit)).map(|meta| meta.sequence).collect();
         let is_free = |meta: &&MessageMeta| !pinned.contains(&meta.sequence);
-        older.into_iter().filter(is_free).map(|meta| meta.sequence).collect()
+        let free: Vec<_> = older.into_iter().filter(is_free).collect();
+        if tally(free.iter().copied()).tokens < min_tokens {
+            return Vec::new();
+        }
+        free.into_iter().map(|meta| meta.sequence).collect()
     }
 
     /// The messages with results before the newest `keep` results, ascending. A message of several results is kept
@@ -154,12 +163,16 @@ impl<'a> FlushInput<'a> {
     }
 
     /// The same input after clearing, with the metadata of all messages then.
-    pub(crate) const fn after_clearing<'m>(&self, metas: &'m [MessageMeta]) -> FlushInput<'m>
+    pub(crate) fn after_clearing<'m>(&self, metas: &'m [MessageMeta]) -> FlushInput<'m>
     where
         'a: 'm,
     {
         let Self { policy, settings, target, now, .. } = *self;
-        FlushInput { metas, policy, settings, target, now, clearable: &[], units: OnceLock::new() }
+        let units = self.units().0.with_tokens_of(metas);
+        // Which conversation is recent depends on the tokens.
+        let classes = units.classify(policy);
+        let units = OnceLock::from((units, classes));
+        FlushInput { metas, policy, settings, target, now, clearable: &[], units }
     }
 }
 

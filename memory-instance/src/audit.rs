@@ -160,8 +160,11 @@ pub(crate) struct Audit<'a> {
 }
 
 impl<'a> Audit<'a> {
-    pub(crate) const fn begin(inner: &'a Inner, audited: Option<Audited>) -> Self {
-        Self { inner, audited }
+    /// Begins the record of a write, which is computed only if someone receives it.
+    pub(crate) fn begin(inner: &'a Inner, audited: impl FnOnce() -> Option<Audited>) -> Self {
+        let is_received = inner.backend.audit.is_some()
+            || tracing::enabled!(target: TARGET, tracing::Level::INFO);
+        Self { inner, audited: is_received.then(audited).flatten() }
     }
 
     pub(crate) fn end<T>(mut self, done: &Result<T, WriteError>) {
@@ -176,9 +179,6 @@ impl<'a> Audit<'a> {
     pub(crate) fn record(&mut self, outcome: AuditOutcome) {
         let Some(Audited { operation, messages, tokens }) = self.audited.take() else { return };
         let sink = self.inner.backend.audit.as_deref();
-        if sink.is_none() && !tracing::enabled!(target: TARGET, tracing::Level::INFO) {
-            return;
-        }
         let key = &self.inner.key;
         let event = AuditEvent {
             operation,
@@ -302,7 +302,7 @@ mod tests {
         let memory = manager.unwrap().memory("m", "k").unwrap();
         let inner = &memory.inner;
         let mut work = Box::pin(async {
-            let _audit = Audit::begin(inner, Some(Audited::all(AuditOperation::Clear)));
+            let _audit = Audit::begin(inner, || Some(Audited::all(AuditOperation::Clear)));
             std::future::pending::<()>().await;
         });
         assert_eq!(work.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Pending);

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use jiff::Timestamp;
 use memory_core::lease::LeaseProof;
 use memory_core::store::{
-    Access, Counters, Erase, Erased, Erasure, Generation, MessageMeta, RemainingCopy, RemoveUnused,
+    Access, Counters, Erase, Erased, Erasure, MessageMeta, RemainingCopy, RemoveUnused,
     RemovedUnused, Scrubbed, SequenceSet, StoreErrorKind, StoreOperation, UnusedMemory,
 };
 use memory_core::{MemoryKey, Sequence};
@@ -238,15 +238,13 @@ impl Inner {
         places: SequenceSet,
         reason: &str,
     ) -> Result<ErasureReceipt, MemoryError> {
-        let views = &self.backend.views;
-        let forget = ForgetView(views, &self.key);
+        // Also after the answer: a reader may have begun before.
+        let _forget = ForgetView(&self.backend.views, &self.key);
         let writer = self.take_writer();
         let erase = Erase { write: writer.write, places, reason: reason.to_owned() };
         let Erased { erasure, counters, .. } =
             self.write(&erase, None, self.rules.lock.wait_timeout()).await?;
         self.writers.put_back(writer);
-        drop(forget);
-        views.erased(&self.key, erasure.generation);
         Ok(ErasureReceipt { erasure, counters, remaining: self.remaining_copies() })
     }
 
@@ -257,8 +255,8 @@ impl Inner {
 
     async fn delete(&self) -> Result<DeletionReceipt, MemoryError> {
         self.not_in_own_turn("delete")?;
-        let forget = ForgetView(&self.backend.views, &self.key);
-        let mut audit = Audit::begin(self, Some(Audited::all(AuditOperation::Delete)));
+        let _forget = ForgetView(&self.backend.views, &self.key);
+        let mut audit = Audit::begin(self, || Some(Audited::all(AuditOperation::Delete)));
         // In the order of a flush, which waits for the writers' lease at its commit: otherwise both would wait, and so
         // would appends while a summarizer runs.
         let flusher = self.wait_for_lease(&self.flush_lease).await?;
@@ -266,13 +264,8 @@ impl Inner {
         let deleted = self.delete_under(&memory, &flusher).await;
         memory.release().await;
         flusher.release().await;
-        let (messages, generation) = deleted?;
+        let messages = deleted?;
         audit.record(AuditOutcome::Applied);
-        drop(forget);
-        // Later generations differ from all earlier ones.
-        self.backend
-            .views
-            .erased(&self.key, Generation::new(generation.number().saturating_add(1)));
         Ok(DeletionReceipt {
             key: self.key.clone(),
             deleted_at: self.backend.now(),
@@ -287,18 +280,18 @@ impl Inner {
         Ok(taken.map_err(|reason| self.lock_error(reason))?)
     }
 
-    /// The number of deleted messages, and the generation of the memory.
+    /// The number of deleted messages.
     async fn delete_under(
         &self,
         memory: &LockGuard,
         flusher: &LockGuard,
-    ) -> Result<(u64, Generation), MemoryError> {
+    ) -> Result<u64, MemoryError> {
         let mut messages = 0_u64;
         for _ in 0..ATTEMPTS {
             let outline = match self.outline().await {
                 Err(error) if error.kind() == &StoreErrorKind::Unfinished => {
                     self.discard_copy(memory.proof()).await?;
-                    return Ok((messages, Generation::NONE));
+                    return Ok(messages);
                 }
                 outline => outline?,
             };
@@ -317,7 +310,7 @@ impl Inner {
                     Ok(RemovedUnused { messages: some, more, .. }) => {
                         messages = messages.saturating_add(some);
                         if !more {
-                            return Ok((messages, head.generation));
+                            return Ok(messages);
                         }
                     }
                     Err(error) if error.kind() == &StoreErrorKind::Conflict => break,

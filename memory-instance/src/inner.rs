@@ -18,7 +18,7 @@ use crate::kinds::Kinds;
 use crate::lifecycle::{Activity, Underway};
 use crate::prefixes::Prefixes;
 use crate::rules::Rules;
-use crate::views::Found;
+use crate::views::{ColdRead, Found, ViewState};
 use crate::writers::{Writer, Writers};
 
 /// The number of attempts of an operation when other writers change the memory meanwhile.
@@ -93,23 +93,33 @@ impl Inner {
     /// Of several readers without a view one reads the whole memory. If it is dropped, another one does.
     pub(crate) async fn view(&self) -> Result<Option<Arc<View>>, StoreError> {
         let (found, cold_read) = self.backend.views.find_or_read(&self.key).await;
-        if let Found::Excluded = found {
+        if let ViewState::Excluded = found.state {
             return Ok(None);
         }
+        let view = self.refresh_for_all(found, cold_read).await?;
+        Ok((!view.has_damage()).then_some(view))
+    }
+
+    /// Brings a view up to date, for the other readers of a cold read too.
+    async fn refresh_for_all(
+        &self,
+        found: Found,
+        cold_read: Option<ColdRead>,
+    ) -> Result<Arc<View>, StoreError> {
         let view = self.refresh(found).await;
         match (&view, cold_read) {
             (Err(_), Some(cold_read)) => cold_read.fail(),
             // Ends after the view is kept.
             (_, cold_read) => drop(cold_read),
         }
-        view.map(Some)
+        view
     }
 
     /// Brings a view up to date: asks the store only for the messages that this process does not have.
     pub(crate) async fn refresh(&self, found: Found) -> Result<Arc<View>, StoreError> {
-        let (after, own) = match &found {
-            Found::View(view, own) => (Some(view.cursor()), own.as_slice()),
-            Found::Nothing | Found::Excluded => (None, [].as_slice()),
+        let (after, own) = match &found.state {
+            ViewState::View(view, own) => (Some(view.cursor()), own.as_slice()),
+            ViewState::Missing | ViewState::Excluded => (None, [].as_slice()),
         };
         let mut page = None;
         if let Some(after) = after.filter(|_| !own.is_empty()) {
@@ -131,15 +141,13 @@ impl Inner {
         limit: Option<NonZeroUsize>,
     ) -> Result<Page, StoreError> {
         if after.is_none() && limit.is_none() && self.backend.views.are_on() {
-            let view = match self.view().await? {
-                Some(view) => view,
-                // A memory that was too large for a view may have become smaller, which a whole read shows.
-                None => self.refresh(Found::Excluded).await?,
-            };
+            // Also if it can have no view: it may have changed, which a whole read shows.
+            let (found, cold_read) = self.backend.views.find_or_read(&self.key).await;
+            let view = self.refresh_for_all(found, cold_read).await?;
             return Ok(view.whole());
         }
         let found = self.backend.views.find(&self.key);
-        if matches!(found, Found::View(..))
+        if matches!(found.state, ViewState::View(..))
             && let Some(page) = self.refresh(found).await?.page(after, limit)
         {
             return Ok(page);
@@ -154,7 +162,7 @@ impl Inner {
         limit: NonZeroUsize,
     ) -> Result<Page, StoreError> {
         let found = self.backend.views.find(&self.key);
-        if matches!(found, Found::View(..))
+        if matches!(found.state, ViewState::View(..))
             && let Some(page) = self.refresh(found).await?.page_before(before, limit)
         {
             return Ok(page);

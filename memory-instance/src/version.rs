@@ -13,7 +13,7 @@ use crate::error::{MemoryError, WriteError};
 use crate::flush;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
-use crate::views::Found;
+use crate::views::ViewState;
 
 /// The outcome of a write that is applied only at an expected version.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,14 +69,14 @@ impl MemoryInstance {
     /// Reads have no effect.
     pub async fn version(&self) -> Result<Version, MemoryError> {
         let found = self.inner.backend.views.find(&self.inner.key);
-        let cursor = match found {
-            Found::View(..) => self.inner.refresh(found).await?.cursor(),
-            Found::Nothing => {
+        let cursor = match found.state {
+            ViewState::View(..) => self.inner.refresh(found).await?.cursor(),
+            ViewState::Missing => {
                 let store = self.inner.store();
                 store.read_before(&self.inner.key, None, NonZeroUsize::MIN).await?.cursor
             }
-            Found::Excluded => {
-                // Without the texts. A memory that became smaller may have a view.
+            ViewState::Excluded => {
+                // Without the texts. A memory that changed may have a view.
                 let outline = self.inner.outline().await?;
                 self.inner.backend.views.observe(&self.inner.key, &outline.head);
                 outline.cursor()

@@ -6,6 +6,7 @@ mod own_batches;
 mod tests;
 
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
@@ -24,6 +25,9 @@ pub(crate) const VIEW_BYTES: usize = 64 << 20;
 /// The size of an entry beside its view: the node of the list, the place in the table and the key.
 const ENTRY_BYTES: usize = 256;
 
+/// Erasures are counted by groups of memories: a read of the same group that began before one is not kept.
+const ERASURE_GROUPS: usize = 64;
+
 /// The views of all memories of a manager, up to a number of bytes. The least recently used view is dropped first.
 ///
 /// A view is shared with the readers that are using it, so a dropped view occupies memory until they end.
@@ -31,8 +35,10 @@ pub(crate) struct Views {
     max_bytes: usize,
     kept: Mutex<Kept>,
     cold_reads: Arc<ColdReads>,
+    hasher: RandomState,
     warm: Counter,
     cold: Counter,
+    excluded: Counter,
     evicted: Counter,
     bytes: Gauge,
 }
@@ -40,6 +46,7 @@ pub(crate) struct Views {
 struct Kept {
     entries: LruCache<MemoryKey, CachedView>,
     bytes: usize,
+    erasures: [u64; ERASURE_GROUPS],
 }
 
 #[derive(Debug)]
@@ -48,10 +55,8 @@ enum CachedView {
     View(Arc<View>, OwnBatches),
     /// The memory is larger than all views together may be.
     TooLarge(Size),
-    /// Messages were erased, with this generation: a reader that began before must not bring them back.
-    Erased(Generation),
-    /// The messages may have been erased: a reader that began before the next one must not bring them back.
-    Forgotten,
+    /// A message of this generation cannot be decoded. The store knows its metadata, which a window is planned with.
+    Damaged(Generation),
 }
 
 /// The size of a memory without a view.
@@ -79,33 +84,44 @@ impl CachedView {
     fn bytes(&self) -> usize {
         let content = match self {
             Self::View(view, own) => view.bytes() + own.bytes(),
-            Self::TooLarge(_) | Self::Erased(_) | Self::Forgotten => 0,
+            Self::TooLarge(_) | Self::Damaged(_) => 0,
         };
         ENTRY_BYTES + content
     }
 }
 
-/// The state of a memory's view before a read.
+/// What was known of a memory when a read began.
 #[derive(Debug, Clone)]
-pub(crate) enum Found {
+pub(crate) struct Found {
+    pub(crate) state: ViewState,
+    /// The erasures until then.
+    erasures: u64,
+}
+
+/// The state of a memory's view.
+#[derive(Debug, Clone)]
+pub(crate) enum ViewState {
     /// This view, and the batches that this process appended after it.
     View(Arc<View>, Vec<OwnBatch>),
     /// None, but one may be kept.
-    Nothing,
-    /// Views are off, or the memory was too large for one.
+    Missing,
+    /// Views are off, or the memory was too large for one or has a damaged message.
     Excluded,
 }
 
 impl Views {
     pub(crate) fn new(max_bytes: usize) -> Self {
         let read = |outcome: &'static str| counter!("memory_view_reads_total", "view" => outcome);
-        let kept = Kept { entries: LruCache::unbounded(), bytes: 0 };
+        let erasures = [0; ERASURE_GROUPS];
+        let kept = Kept { entries: LruCache::unbounded(), bytes: 0, erasures };
         Self {
             max_bytes,
             kept: Mutex::new(kept),
             cold_reads: Arc::default(),
+            hasher: RandomState::new(),
             warm: read("warm"),
             cold: read("cold"),
+            excluded: read("excluded"),
             evicted: counter!("memory_view_evictions_total"),
             bytes: gauge!("memory_view_bytes"),
         }
@@ -130,36 +146,41 @@ impl Views {
         }
     }
 
-    /// Whether the memory may have a view and has none.
+    /// Whether nothing is known of the memory: it may have a view.
     fn is_cold(&self, key: &MemoryKey) -> bool {
-        match self.lock().entries.peek(key) {
-            Some(CachedView::View(..) | CachedView::TooLarge(_)) => false,
-            Some(CachedView::Erased(_) | CachedView::Forgotten) | None => true,
-        }
+        self.lock().entries.peek(key).is_none()
     }
 
     /// The view of this memory, which is now the most recently used.
     pub(crate) fn find(&self, key: &MemoryKey) -> Found {
         if self.max_bytes == 0 {
-            return Found::Excluded;
+            return Found { state: ViewState::Excluded, erasures: 0 };
         }
         let mut kept = self.lock();
-        let found = match kept.entries.get(key) {
+        let erasures = self.erasures(&kept, key);
+        let (state, counted) = match kept.entries.get(key) {
             Some(CachedView::View(view, own)) => {
-                Found::View(Arc::clone(view), own.as_slice().to_vec())
+                let state = ViewState::View(Arc::clone(view), own.as_slice().to_vec());
+                (state, &self.warm)
             }
-            Some(CachedView::TooLarge(_)) => Found::Excluded,
-            Some(CachedView::Forgotten) => {
-                // This reader sees the erasure, or its generation will be over.
-                self.remove(&mut kept, key);
-                Found::Nothing
+            Some(CachedView::TooLarge(_) | CachedView::Damaged(_)) => {
+                (ViewState::Excluded, &self.excluded)
             }
-            Some(CachedView::Erased(_)) | None => Found::Nothing,
+            None => (ViewState::Missing, &self.cold),
         };
         drop(kept);
-        let counted = if matches!(found, Found::View(..)) { &self.warm } else { &self.cold };
         counted.increment(1);
-        found
+        Found { state, erasures }
+    }
+
+    /// The number of erasures in the group of this memory.
+    fn erasures(&self, kept: &Kept, key: &MemoryKey) -> u64 {
+        kept.erasures.get(self.erasure_group(key)).copied().unwrap_or_default()
+    }
+
+    fn erasure_group(&self, key: &MemoryKey) -> usize {
+        let group = self.hasher.hash_one(key) % ERASURE_GROUPS as u64;
+        usize::try_from(group).unwrap_or_default()
     }
 
     /// Whether there are views.
@@ -167,16 +188,22 @@ impl Views {
         self.max_bytes > 0
     }
 
-    /// The memory has this head. One that was too large may have a view again once it has fewer tokens.
+    /// The memory has this head. One that was too large may have a view again once it has fewer tokens, and one with a
+    /// damaged message once it was changed.
     pub(crate) fn observe(&self, key: &MemoryKey, head: &Head) {
         if self.max_bytes == 0 {
             return;
         }
         let mut kept = self.lock();
-        if let Some(CachedView::TooLarge(size)) = kept.entries.peek(key)
-            && size.generation != head.generation
-            && size.at(head.counters.present.tokens) <= self.max_bytes as u64
-        {
+        let may_have_one = match kept.entries.peek(key) {
+            Some(CachedView::TooLarge(size)) => {
+                size.generation != head.generation
+                    && size.at(head.counters.present.tokens) <= self.max_bytes as u64
+            }
+            Some(CachedView::Damaged(generation)) => *generation != head.generation,
+            Some(CachedView::View(..)) | None => false,
+        };
+        if may_have_one {
             self.remove(&mut kept, key);
         }
     }
@@ -188,7 +215,7 @@ impl Views {
         }
         match self.lock().entries.peek(key)? {
             CachedView::View(view, _) => Some(view.cursor().generation),
-            CachedView::TooLarge(_) | CachedView::Erased(_) | CachedView::Forgotten => None,
+            CachedView::TooLarge(_) | CachedView::Damaged(_) => None,
         }
         // A memory that was never written gets its generation with the append.
         .filter(|generation| *generation != Generation::NONE)
@@ -216,14 +243,15 @@ impl Views {
 
     /// Applies the complete page after the cursor of this view, and keeps the result.
     pub(crate) fn advance(&self, key: &MemoryKey, found: Found, page: Page) -> Arc<View> {
-        let (mut view, requested, outdated) = match found {
-            Found::View(view, requested) if !view.is_changed_by(&page) => {
+        let Found { state, erasures } = found;
+        let (mut view, requested, outdated) = match state {
+            ViewState::View(view, requested) if !view.is_changed_by(&page) => {
                 self.drop_own(key, &requested);
                 return view;
             }
-            Found::View(view, requested) if !page.restarted => (view, requested, None),
-            Found::View(view, _) => (Arc::default(), Vec::new(), Some(view)),
-            Found::Nothing | Found::Excluded => (Arc::default(), Vec::new(), None),
+            ViewState::View(view, requested) if !page.restarted => (view, requested, None),
+            ViewState::View(view, _) => (Arc::default(), Vec::new(), Some(view)),
+            ViewState::Missing | ViewState::Excluded => (Arc::default(), Vec::new(), None),
         };
         let mut own = OwnBatches::default();
         if self.max_bytes > 0 {
@@ -248,8 +276,7 @@ impl Views {
                 CachedView::View(current, _) => {
                     Arc::ptr_eq(current, &view) && Arc::strong_count(current) == 2
                 }
-                CachedView::TooLarge(_) => true,
-                CachedView::Erased(_) | CachedView::Forgotten => false,
+                CachedView::TooLarge(_) | CachedView::Damaged(_) => true,
             };
             if kept.entries.peek(key).is_some_and(is_taken) {
                 own = self.remove(&mut kept, key);
@@ -259,7 +286,7 @@ impl Views {
             own = OwnBatches::default();
         }
         Arc::make_mut(&mut view).apply(page);
-        self.keep(key, &view, own, &requested);
+        self.keep(key, &view, own, &requested, erasures);
         view
     }
 
@@ -277,7 +304,15 @@ impl Views {
         }
     }
 
-    fn keep(&self, key: &MemoryKey, view: &Arc<View>, mut own: OwnBatches, requested: &[OwnBatch]) {
+    /// Keeps a view of a reader that began after this many erasures.
+    fn keep(
+        &self,
+        key: &MemoryKey,
+        view: &Arc<View>,
+        mut own: OwnBatches,
+        requested: &[OwnBatch],
+        erasures: u64,
+    ) {
         if self.max_bytes == 0 {
             return;
         }
@@ -286,6 +321,9 @@ impl Views {
             view.bytes().saturating_add(own).saturating_add(ENTRY_BYTES) <= self.max_bytes
         };
         let mut kept = self.lock();
+        if self.erasures(&kept, key) != erasures {
+            return;
+        }
         let present = kept.entries.peek(key);
         let is_newer = |entry: &CachedView| match entry {
             // Another reader has read as much or more meanwhile. A later generation may be without erased messages.
@@ -294,9 +332,7 @@ impl Views {
                 let position = (other.generation, other.sequence);
                 other == cursor || position > (cursor.generation, cursor.sequence)
             }
-            CachedView::Erased(generation) => cursor.generation < *generation,
-            CachedView::Forgotten => true,
-            CachedView::TooLarge(_) => false,
+            CachedView::TooLarge(_) | CachedView::Damaged(_) => false,
         };
         if present.is_some_and(is_newer) {
             return;
@@ -314,7 +350,9 @@ impl Views {
         if !fits(own.bytes()) {
             own = OwnBatches::default();
         }
-        let entry = if fits(0) {
+        let entry = if view.has_damage() {
+            CachedView::Damaged(cursor.generation)
+        } else if fits(0) {
             CachedView::View(Arc::clone(view), own)
         } else {
             CachedView::TooLarge(Size::of(view))
@@ -325,26 +363,16 @@ impl Views {
     }
 
     /// Drops the view of a memory of which messages may have been erased, and the batches that this process appended.
-    /// A reader that began before keeps no view, unless another one has begun since.
+    /// A reader that began before keeps no view.
     pub(crate) fn forget(&self, key: &MemoryKey) {
-        self.mark(key, CachedView::Forgotten);
-    }
-
-    /// Drops the view of a memory of which messages were erased with this generation. A reader that began before keeps
-    /// no view.
-    pub(crate) fn erased(&self, key: &MemoryKey, generation: Generation) {
-        self.mark(key, CachedView::Erased(generation));
-    }
-
-    fn mark(&self, key: &MemoryKey, entry: CachedView) {
         if self.max_bytes == 0 {
             return;
         }
         let mut kept = self.lock();
+        if let Some(erasures) = kept.erasures.get_mut(self.erasure_group(key)) {
+            *erasures += 1;
+        }
         self.remove(&mut kept, key);
-        self.count(&mut kept, entry.bytes());
-        kept.entries.put(key.clone(), entry);
-        self.evict(&mut kept);
     }
 
     fn evict(&self, kept: &mut Kept) {
@@ -361,9 +389,7 @@ impl Views {
         self.discount(kept, entry.bytes());
         match entry {
             CachedView::View(_, own) => own,
-            CachedView::TooLarge(_) | CachedView::Erased(_) | CachedView::Forgotten => {
-                OwnBatches::default()
-            }
+            CachedView::TooLarge(_) | CachedView::Damaged(_) => OwnBatches::default(),
         }
     }
 

@@ -147,7 +147,7 @@ impl Inner {
         lease: Option<LeaseProof>,
         waits: Duration,
     ) -> Result<Written<W::Answer>, WriteError> {
-        let audit = Audit::begin(self, write.audited());
+        let audit = Audit::begin(self, || write.audited());
         let done = self.write_until_answered(write, lease, waits).await;
         audit.end(&done);
         done

@@ -38,8 +38,8 @@ pub(crate) const RESTARTS: u32 = 4;
 /// The number of memories that are checked together when keys are listed.
 pub(crate) const LOOKED_AT: usize = 64;
 
-/// How many messages a script reads before it compares their bytes with [`PART_BYTES`].
-const READ_TOGETHER: u32 = 64;
+/// At most how many messages a script reads before it compares their bytes with [`PART_BYTES`].
+const READ_TOGETHER: usize = 64;
 
 const NO_LIMIT: PageLimit = PageLimit { messages: NonZeroUsize::MAX, bytes: u64::MAX };
 
@@ -62,6 +62,13 @@ struct Wanted<'a> {
     limit: PageLimit,
     /// Batches that the reader has already, as long as the read continues from the reader's cursor.
     known: &'a [KnownBatch],
+}
+
+impl Wanted<'_> {
+    /// Whether a read from the start is one of all messages.
+    fn is_unlimited(&self) -> bool {
+        self.what == What::Messages && self.limit == NO_LIMIT
+    }
 }
 
 /// One part of a read, or several put together.
@@ -103,6 +110,17 @@ impl Part {
 }
 
 impl Part {
+    /// The whole memory.
+    fn whole(page: Page) -> Self {
+        Self {
+            generation: page.cursor.generation,
+            reached: Some((page.cursor.sequence, page.cursor.id)),
+            messages: page.messages,
+            unreadable: page.unreadable,
+            ..Self::default()
+        }
+    }
+
     /// The answer to a reader with this cursor.
     fn caught_up(self, after: Cursor) -> CaughtUp {
         let mut page = Page::new(reached(&self, after));
@@ -153,12 +171,6 @@ impl RedisStore {
     pub(crate) async fn read_page(&self, key: &MemoryKey, read: Read) -> Result<Page, StoreError> {
         let limit = read.limit.unwrap_or(NO_LIMIT);
         let after = read.after.unwrap_or_default();
-        if after == Cursor::default() && read.limit.is_none() {
-            let whole = self.whole_page(key).await;
-            if let Some(page) = whole.map_err(|fault| store_error(OPERATION, Some(key), fault))? {
-                return Ok(page);
-            }
-        }
         let wanted = Wanted { what: What::Messages, limit, known: &[] };
         Ok(self.snapshot(key, after, wanted).await?.caught_up(after).page)
     }
@@ -202,13 +214,22 @@ impl RedisStore {
         let failed = |fault| store_error(OPERATION, Some(key), fault);
         let mut restarts = 0;
         let mut restarted = false;
+        // Otherwise scripts read it: it changed during each attempt, or is damaged.
+        let mut is_pipelined = wanted.is_unlimited();
         loop {
+            if is_pipelined && after == Cursor::default() {
+                is_pipelined = false;
+                if let Some(page) = self.whole_page(key).await.map_err(failed)? {
+                    return Ok(Part { restarted, ..Part::whole(page) });
+                }
+            }
             let size = if restarts < RESTARTS { Size::PART } else { Size::WHOLE };
             let all = self.parts(key, after, size, wanted).await.map_err(failed)?;
             if let Some(all) = all {
                 return Ok(Part { restarted: restarted || all.restarted, ..all });
             }
-            // A flush happened between two parts: the read restarts, as its reader would have to anyway.
+            // A flush happened since the reader's cursor or between two parts: the read restarts, as its reader would
+            // have to anyway.
             restarted |= after != Cursor::default();
             after = Cursor::default();
             wanted.known = &[];
@@ -224,7 +245,8 @@ impl RedisStore {
         }
     }
 
-    /// Reads in parts of this size; `None` if the memory changed between two parts.
+    /// Reads in parts of this size; `None` if the memory changed between two parts, or since the cursor of a reader of
+    /// all messages, of which there is more than one part.
     async fn parts(
         &self,
         key: &MemoryKey,
@@ -246,6 +268,9 @@ impl RedisStore {
             pauses.timed(self.part(key, (after, up_to), size, wanted)).await
         };
         let mut all = part(after, None, (0, 0), wanted).await?;
+        if all.restarted && all.more && wanted.is_unlimited() {
+            return Ok(None);
+        }
         if all.generation != after.generation || all.restarted {
             // A batch may have a gap in another generation than that in which it was sent.
             wanted.known = &[];
@@ -269,7 +294,10 @@ impl RedisStore {
         Wanted { what, known, limit }: Wanted<'_>,
     ) -> Result<Part, LinkError> {
         // A reader with a limit must not get many large messages at once.
-        let together = if limit.bytes < u64::MAX { 1 } else { READ_TOGETHER };
+        let together = match limit.bytes {
+            u64::MAX => (PART_BYTES / self.mean_bytes.get().max(1)).clamp(1, READ_TOGETHER),
+            _ => 1,
+        };
         let mut arguments = vec![
             after.generation.number().to_string(),
             after.sequence.number().to_string(),

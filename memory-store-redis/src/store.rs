@@ -20,6 +20,7 @@ use crate::config::{RedisStoreConfig, TokenChecks};
 use crate::error::store_error;
 use crate::names::FoundNames;
 use crate::watch::{ServerWatch, Watches};
+use crate::whole::MeanBytes;
 
 /// Memories in Redis or Valkey, shared by all machines that reach the server.
 ///
@@ -31,6 +32,7 @@ pub struct RedisStore {
     /// The names that sweeps in progress have found.
     pub(crate) found: Arc<FoundNames>,
     pub(crate) watches: Arc<Watches>,
+    pub(crate) mean_bytes: Arc<MeanBytes>,
 }
 
 impl RedisStore {
@@ -58,7 +60,8 @@ impl RedisStore {
         let watches = Arc::<Watches>::default();
         let listener: Weak<Watches> = Arc::downgrade(&watches);
         link.add_listener(listener);
-        Self { link, config, found: Arc::default(), watches }
+        let mean_bytes = Arc::default();
+        Self { link, config, found: Arc::default(), watches, mean_bytes }
     }
 
     /// The link.

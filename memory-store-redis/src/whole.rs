@@ -15,9 +15,8 @@ use crate::places::Places;
 use crate::reads::{What, text_of, warn_unreadable};
 use crate::store::RedisStore;
 
-/// The first request asks for the messages at these places, where those of a memory are that was never flushed. They are
-/// few, because their sizes are not known.
-const FIRST: RangeInclusive<u64> = 1..=16;
+/// The bytes of a message before any was read: the first request of a process asks for few messages.
+const UNKNOWN_BYTES: usize = 8 << 10;
 
 /// A command blocks all other clients, so it returns about this many bytes of messages, by the size of those before.
 const PART_BYTES: usize = 128 << 10;
@@ -41,6 +40,28 @@ const BYTES_OF_TOKEN: usize = 4;
 
 /// Attempts to read the memory in one state.
 const ATTEMPTS: u32 = 3;
+
+/// The bytes of a message in the memories that were read last, on average.
+#[derive(Debug)]
+pub(crate) struct MeanBytes(AtomicUsize);
+
+impl Default for MeanBytes {
+    fn default() -> Self {
+        Self(AtomicUsize::new(UNKNOWN_BYTES))
+    }
+}
+
+impl MeanBytes {
+    pub(crate) fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Larger messages count at once, smaller ones by a quarter, because a command with large ones blocks other clients.
+    fn add(&self, bytes: usize) {
+        let mean = |before: usize| Some(bytes.max((before / 4 * 3).saturating_add(bytes / 4)));
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, mean);
+    }
+}
 
 /// The state of a memory at the first request.
 struct Found {
@@ -119,10 +140,14 @@ impl RedisStore {
         let memory = self.link().keys().memory(key.as_str());
         let mut first = redis::cmd("HMGET");
         first.arg(&memory).arg("i").arg("h");
-        if what == What::Messages {
-            FIRST.for_each(|place| {
-                first.arg(format!("m{place}"));
-            });
+        // The places of a memory that was never flushed, as many as fit if its messages are as large as those that were
+        // read before.
+        let guessed = 1..=match what {
+            What::Messages => messages_per_part(self.mean_bytes.get()) as u64,
+            What::Descriptions => 0,
+        };
+        for place in guessed.clone() {
+            first.arg(format!("m{place}"));
         }
         let mut length = redis::cmd("HLEN");
         length.arg(&memory);
@@ -145,8 +170,8 @@ impl RedisStore {
         let mut read: Vec<(u64, Value)> = Vec::new();
         if what == What::Messages {
             reading.page.messages.reserve(rest.len());
-            let (known, unread) = rest.split_at(rest.partition_point(|at| FIRST.contains(at)));
-            for (place, value) in FIRST.zip(std::iter::repeat_with(|| first.value())) {
+            let (known, unread) = rest.split_at(rest.partition_point(|at| guessed.contains(at)));
+            for (place, value) in guessed.zip(std::iter::repeat_with(|| first.value())) {
                 let value = value?;
                 if known.binary_search(&place).is_ok() {
                     read.push((place, value));
@@ -204,6 +229,9 @@ impl RedisStore {
             answer = answers.next().await;
         }
         drop(answers);
+        if what == What::Messages && reading.bytes > 0 {
+            self.mean_bytes.add(reading.mean_bytes());
+        }
         Ok(Attempt::Done(Box::new(reading)))
     }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use memory_core::lease::{FencingToken, LeaseProof, OwnerId};
 use memory_core::store::{
-    Access, Clear, ExpiredMemories, KnownBatch, NewMessage, Read, Restore, Retention, Splice,
-    UnusedQuery,
+    Access, Clear, Cursor, ExpiredMemories, Generation, KnownBatch, NewMessage, Read, Restore,
+    Retention, Splice, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence};
 use memory_lock::{Acquired, LockBackend, LockKey, RedisLock};
@@ -259,19 +259,47 @@ async fn whole_read_is_pipelined_and_bounded_in_bytes() {
             batch.messages = batch.messages.iter().map(as_text).collect();
             store.append(&k, Access::OPEN, &batch).await.unwrap();
         }
-        proxy.reset_requests();
-        proxy.set(Fault::Delay(Duration::from_millis(5)));
-        let page = store.read(&k, Read::default()).await.unwrap();
-        proxy.set(Fault::Forward);
-        assert_eq!(page.messages.len(), all.len());
-        let (answer, under_way) = (proxy.largest_answer(), proxy.most_under_way());
-        // The sizes of the next messages are estimates.
-        assert!(answer <= PART_BYTES * 3 / 2, "{name}: {answer} bytes");
-        assert!((4..=16).contains(&under_way), "{name}: {under_way} requests at once");
-        let requests = seen(&proxy)["HMGET"];
-        let few = u64::try_from(all.len() * long / PART_BYTES * 2).unwrap();
-        assert!(requests <= few, "{name}: {requests} requests");
+        // From the start, and after a flush since the reader's cursor.
+        let other_generation = Cursor::from(Generation::new(7));
+        for after in [None, Some(other_generation)] {
+            proxy.reset_requests();
+            proxy.set(Fault::Delay(Duration::from_millis(5)));
+            let page = store.read(&k, Read { after, limit: None }).await.unwrap();
+            proxy.set(Fault::Forward);
+            assert_eq!((page.messages.len(), page.restarted), (all.len(), after.is_some()));
+            let (answer, under_way) = (proxy.largest_answer(), proxy.most_under_way());
+            // The sizes of the next messages are estimates.
+            assert!(answer <= PART_BYTES * 3 / 2, "{name}: {answer} bytes");
+            assert!((3..=16).contains(&under_way), "{name}: {under_way} requests at once");
+            let requests = seen(&proxy);
+            let few = u64::try_from(all.len() * long / PART_BYTES * 2).unwrap();
+            assert!(requests["HMGET"] <= few, "{name}: {requests:?}");
+            assert!(requests.get("EVALSHA").is_none_or(|scripts| *scripts == 1), "{requests:?}");
+        }
     }
+}
+
+/// The first requests of a process ask for few messages, because their sizes are not known.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn short_memory_becomes_one_request() {
+    let (_server, proxy, store) = behind_a_proxy().await;
+    let (short, long) = (key("short"), key("long"));
+    fill(&store, &short, 100).await;
+    let texts = vec!["x".repeat(20 << 10); 10];
+    let texts: Vec<_> = texts.iter().map(String::as_str).collect();
+    store.append(&long, Access::OPEN, &batch(write(1, 1), &texts)).await.unwrap();
+    proxy.reset_requests();
+    let mut requests = Vec::new();
+    for _ in 0..12 {
+        store.read(&short, Read::default()).await.unwrap();
+        requests.push(seen(&proxy)["HMGET"]);
+    }
+    assert!(requests[0] > 1, "{requests:?}");
+    assert_eq!(requests[11], 1, "{requests:?}");
+    store.read(&long, Read::default()).await.unwrap();
+    proxy.reset_requests();
+    store.read(&short, Read::default()).await.unwrap();
+    assert!(seen(&proxy)["HMGET"] > 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -56,6 +56,11 @@ struct Item {
     ids: HashSet<CallId>,
 }
 
+/// The tokens of these units.
+fn sum_of<'u>(units: impl IntoIterator<Item = &'u Unit>) -> u64 {
+    units.into_iter().map(|unit| unit.tokens).fold(0, u64::saturating_add)
+}
+
 impl Grouping {
     /// Groups the messages that were added to `metas` since the last call. All earlier ones must be the same.
     pub(crate) fn extend(&mut self, metas: &[MessageMeta]) {
@@ -92,10 +97,21 @@ impl Grouping {
         let all = self.units.iter().enumerate();
         let special = all.filter(|(_, unit)| !unit.is_plain);
         self.special = special.map(|(index, _)| narrow(index)).collect();
-        let talk = |units: &[Unit]| {
-            let talk = units.iter().filter(|unit| unit.is_conversation);
-            talk.map(|unit| unit.tokens).fold(0, u64::saturating_add)
-        };
+        self.sum_talk();
+    }
+
+    /// Sets the tokens of all units, in their order.
+    pub(super) fn set_tokens(&mut self, tokens: Vec<u64>) {
+        for (unit, tokens) in self.units.iter_mut().zip(tokens) {
+            unit.tokens = tokens;
+        }
+        self.totals.tokens = sum_of(&self.units);
+        self.sum_talk();
+    }
+
+    /// Sums up the conversation of each block.
+    fn sum_talk(&mut self) {
+        let talk = |units: &[Unit]| sum_of(units.iter().filter(|unit| unit.is_conversation));
         self.talk = self.units.chunks(BLOCK).map(talk).collect();
     }
 

@@ -72,6 +72,25 @@ proptest! {
         prop_assert_eq!(unit_of, by_looking_back(&metas).0);
     }
 
+    #[test]
+    fn units_with_other_tokens_equal_those_of_the_messages(
+        history in history(40), sizes in prop::collection::vec(0..200_u32, 40), policy in policy(),
+    ) {
+        let before = metas(&history);
+        let mut after = before.clone();
+        for (meta, tokens) in after.iter_mut().zip(sizes) {
+            meta.tokens = tokens;
+        }
+        let (changed, whole) = (grouped(&before).with_tokens_of(&after), grouped(&after));
+        prop_assert_eq!(changed.as_slice(), whole.as_slice());
+        prop_assert_eq!(changed.totals(), whole.totals());
+        prop_assert_eq!(changed.classify(&policy), whole.classify(&policy));
+        for window in [50, 500, 2_000] {
+            let recent = |units: &Units<'_>| units.recent_from(units.len(), window);
+            prop_assert_eq!(recent(&changed), recent(&whole));
+        }
+    }
+
     /// Long enough for several sums of conversation.
     #[test]
     fn recent_conversation_is_found_from_its_sums(

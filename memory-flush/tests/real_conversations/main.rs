@@ -171,23 +171,28 @@ fn grow(messages: &[Message], policy: &Policy, strategy: &dyn FlushStrategy) -> 
     flushes
 }
 
-/// Beside the bytes of the messages in JSON, from which a store decodes them.
+/// Beside the bytes of the messages in JSON, from which a store decodes them. The bound of views counts what they
+/// allocate.
 #[test]
 fn view_bytes_are_bounded_by_the_json() {
     let policy = Policy::with_max_tokens(1 << 20);
-    let (mut json, mut view_bytes) = (0, 0);
+    let (mut json, mut view_bytes, mut allocated) = (0, 0, 0);
     for messages in conversations() {
         let lines: Vec<_> =
             messages.iter().map(|message| serde_json::to_string(message).unwrap()).collect();
         json += lines.iter().map(String::len).sum::<usize>();
-        let mut page = Page::new(Generation::new(1).into());
-        page.messages = (lines.iter().zip(1..))
-            .map(|(line, number)| stored(Message::from_json(line).unwrap(), number, &policy))
-            .collect();
         let mut view = View::default();
-        view.apply(page);
+        let bytes = allocation_counter::measure(|| {
+            let mut page = Page::new(Generation::new(1).into());
+            page.messages = (lines.iter().zip(1..))
+                .map(|(line, number)| stored(Message::from_json(line).unwrap(), number, &policy))
+                .collect();
+            view.apply(page);
+        });
         view_bytes += view.bytes();
+        allocated += usize::try_from(bytes.bytes_current).unwrap();
     }
-    println!("{view_bytes} bytes in views, {json} in JSON");
-    assert!(view_bytes * 2 <= json * 5, "{view_bytes} bytes in views, {json} in JSON");
+    println!("{view_bytes} bytes in views, {allocated} allocated, {json} in JSON");
+    assert!(allocated * 2 <= json * 5, "{allocated} bytes allocated, {json} in JSON");
+    assert!(allocated.abs_diff(view_bytes) * 10 <= allocated, "{allocated}, not {view_bytes}");
 }

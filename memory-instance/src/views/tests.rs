@@ -75,7 +75,7 @@ async fn newest_messages_are_read_without_a_view() {
     writer.append_all(["one", "two", "three"].map(Message::user)).await.unwrap();
     let two = std::num::NonZeroUsize::new(2).unwrap();
     let cold = reader.page_before(None, two).await.unwrap();
-    assert!(matches!(manager.backend().views.find(reader.key()), Found::Nothing));
+    assert!(matches!(manager.backend().views.find(reader.key()).state, ViewState::Missing));
     reader.messages().await.unwrap();
     assert_eq!(reader.page_before(None, two).await.unwrap(), cold);
     writer.append(Message::user("four")).await.unwrap();
@@ -134,11 +134,11 @@ async fn bytes_of_all_views_are_bounded() {
     let page = world.store.read(memory.key(), Read::default()).await.unwrap();
     let key = |number: u32| MemoryKey::new("p", "chat", &number.to_string()).unwrap();
     for number in 0..10_000 {
-        let view = views.advance(&key(number), Found::Nothing, page.clone());
+        let view = views.advance(&key(number), views.find(&key(number)), page.clone());
         assert_eq!(view.messages().len(), 2);
         assert!(views.lock().bytes <= limit);
     }
-    let is_kept = |number: u32| matches!(views.find(&key(number)), Found::View(..));
+    let is_kept = |number: u32| matches!(views.find(&key(number)).state, ViewState::View(..));
     assert!(is_kept(9_999) && is_kept(9_980) && !is_kept(9_900));
     let sum: usize = views.lock().entries.iter().map(|(_, entry)| entry.bytes()).sum();
     assert_eq!(sum, views.lock().bytes);
@@ -152,15 +152,17 @@ async fn slow_readers_keep_no_erased_text() {
     let memory = manager.memory("chat", "a").unwrap();
     memory.append(Message::user("secret")).await.unwrap();
     let mut page = world.store.read(memory.key(), Read::default()).await.unwrap();
+    let slow = views.find(memory.key());
     memory.erase([memory_core::Sequence::new(1)], "test").await.unwrap();
     assert!(texts(&memory).await.is_empty());
     for restarted in [false, true] {
         page.restarted = restarted;
-        let found = if restarted { views.find(memory.key()) } else { Found::Nothing };
         memory.append(Message::user("later")).await.unwrap();
         memory.messages().await.unwrap();
-        views.advance(memory.key(), found, page.clone());
-        let Found::View(view, _) = views.find(memory.key()) else { panic!("{restarted}") };
+        views.advance(memory.key(), slow.clone(), page.clone());
+        let ViewState::View(view, _) = views.find(memory.key()).state else {
+            panic!("{restarted}")
+        };
         assert!(view.messages().iter().all(|message| message.text() == "later"));
     }
 }
@@ -173,7 +175,7 @@ async fn large_memory_has_no_view_until_it_shrinks() {
     let views = &manager.backend().views;
     memory.append_all(vec![Message::user("y".repeat(500)); 20]).await.unwrap();
     assert_eq!(memory.messages().await.unwrap().len(), 20);
-    assert!(matches!(views.find(memory.key()), Found::Excluded));
+    assert!(matches!(views.find(memory.key()).state, ViewState::Excluded));
     let without = world.manager(0).memory_at(memory.key()).unwrap();
     let window = memory.context(300).await.unwrap();
     assert_eq!(window, without.context(300).await.unwrap());
@@ -182,7 +184,7 @@ async fn large_memory_has_no_view_until_it_shrinks() {
     memory.append(Message::user("small")).await.unwrap();
     assert_eq!(memory.context(300).await.unwrap().messages.len(), 1);
     assert_eq!(memory.messages().await.unwrap().len(), 1);
-    assert!(matches!(views.find(memory.key()), Found::View(..)));
+    assert!(matches!(views.find(memory.key()).state, ViewState::View(..)));
 }
 
 #[tokio::test]
@@ -201,7 +203,9 @@ async fn state_that_went_back_replaces_the_view() {
     writer.append(Message::user("two")).await.unwrap();
     assert_eq!(texts(&reader).await, ["one", "two"]);
     // Warm again: the view that was rebuilt is kept.
-    let Found::View(view, _) = reader.inner.backend.views.find(reader.key()) else { panic!() };
+    let ViewState::View(view, _) = reader.inner.backend.views.find(reader.key()).state else {
+        panic!()
+    };
     assert_eq!(view.messages().len(), 2);
 }
 
@@ -210,7 +214,8 @@ async fn large_memory_stays_cold_until_it_fits() {
     let (world, _) = World::new().await;
     let manager = world.manager(8 << 10);
     let memory = manager.memory("chat", "large").unwrap();
-    let is_excluded = || matches!(manager.backend().views.find(memory.key()), Found::Excluded);
+    let is_excluded =
+        || matches!(manager.backend().views.find(memory.key()).state, ViewState::Excluded);
     memory.append_all(vec![Message::user("y".repeat(500)); 40]).await.unwrap();
     memory.context(300).await.unwrap();
     assert!(is_excluded());
@@ -239,7 +244,7 @@ async fn waiting_readers_share_one_view() {
     reader.messages().await.unwrap();
     writer.append(Message::user("two")).await.unwrap();
     let [first, second, third] = [(); 3].map(|()| views.find(reader.key()));
-    let Found::View(before, _) = &first else { panic!("{first:?}") };
+    let ViewState::View(before, _) = &first.state else { panic!("{first:?}") };
     let after = Some(before.cursor());
     let page = world.store.read(reader.key(), Read { after, limit: None }).await.unwrap();
     let ahead = views.advance(reader.key(), first, page.clone());
@@ -247,7 +252,7 @@ async fn waiting_readers_share_one_view() {
     reader.append(Message::user("mine")).await.unwrap();
     let behind = views.advance(reader.key(), second, page);
     assert!(Arc::ptr_eq(&ahead, &behind));
-    let Found::View(_, own) = views.find(reader.key()) else { panic!("no view") };
+    let ViewState::View(_, own) = views.find(reader.key()).state else { panic!("no view") };
     assert_eq!(own.len(), 1);
     // A slower reader has more than the view: the batch is after its end too.
     writer.append(Message::user("four")).await.unwrap();
@@ -264,10 +269,33 @@ async fn uncertain_erasure_keeps_slow_readers_out() {
     let slow = views.find(memory.key());
     let page = world.store.read(memory.key(), Read::default()).await.unwrap();
     views.forget(memory.key());
-    views.advance(memory.key(), slow, page);
-    assert!(matches!(views.find(memory.key()), Found::Nothing));
-    assert_eq!(texts(&memory).await, ["secret"]);
-    assert!(matches!(views.find(memory.key()), Found::View(..)));
+    // A later reader that was dropped.
+    let later = views.find(memory.key());
+    views.advance(memory.key(), slow, page.clone());
+    assert!(matches!(views.find(memory.key()).state, ViewState::Missing));
+    views.advance(memory.key(), later, page);
+    assert!(matches!(views.find(memory.key()).state, ViewState::View(..)));
+}
+
+#[tokio::test]
+async fn memory_with_damage_has_no_view() {
+    let (world, manager) = World::new().await;
+    let memory = manager.memory("chat", "a").unwrap();
+    let views = &manager.backend().views;
+    memory.append_all(["one", "two"].map(Message::user)).await.unwrap();
+    let mut page = world.store.read(memory.key(), Read::default()).await.unwrap();
+    let damaged = page.messages.pop().unwrap();
+    page.unreadable.push(damaged.meta.sequence);
+    let view = views.advance(memory.key(), views.find(memory.key()), page);
+    assert_eq!((view.messages().len(), view.has_damage()), (1, true));
+    let is_excluded = || matches!(views.find(memory.key()).state, ViewState::Excluded);
+    assert!(is_excluded());
+    memory.context(300).await.unwrap();
+    assert!(is_excluded());
+    memory.replace(damaged.meta.sequence, Message::user("mended")).await.unwrap().unwrap();
+    assert_eq!(memory.context(300).await.unwrap().messages.len(), 2);
+    assert_eq!(texts(&memory).await, ["one", "mended"]);
+    assert!(matches!(views.find(memory.key()).state, ViewState::View(..)));
 }
 
 /// The sums of counters and gauges, by name and label.
@@ -349,6 +377,11 @@ async fn metrics_count_reads_and_bytes_of_views() {
     assert_eq!(sums.value("memory_view_reads_total warm"), 1.0);
     assert_eq!(sums.value("memory_view_reads_total cold"), 2.0);
     assert_eq!(sums.value("memory_view_evictions_total"), 1.0);
-    drop(manager);
+    let large = manager.memory("chat", "c").unwrap();
+    large.append(Message::user("x".repeat(20_000))).await.unwrap();
+    large.messages().await.unwrap();
+    large.messages().await.unwrap();
+    assert_eq!(sums.value("memory_view_reads_total excluded"), 1.0);
+    drop((large, manager));
     assert_eq!(sums.value("memory_view_bytes"), 0.0);
 }

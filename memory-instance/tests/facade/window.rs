@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use memory_core::conformance::planning_work;
+use memory_core::dialect::ToolCall;
 use memory_core::plan::{ContextError, Usage};
 use memory_core::profile::ProfileName;
 use memory_core::request::RepairKind;
@@ -120,6 +121,37 @@ async fn stepped_windows_are_equal_in_every_process(on: On) {
         }
     }
     assert!((3..20).contains(&starts.len()), "{starts:?}");
+}
+
+/// The store has the metadata of a message that cannot be decoded: its call goes with it.
+#[tokio::test]
+async fn damaged_message_leaves_the_same_window() {
+    let world = world(On::Sqlite).await;
+    let memory = world.memory();
+    talk(&memory, 4).await;
+    let call = Message::calls([ToolCall::function("call-1", "tide", "{}")]);
+    memory.append_all([call, Message::tool_result("call-1", "low")]).await.unwrap();
+    talk(&memory, 4).await;
+    let whole = memory.context(2_000).await.unwrap();
+    let file = world.folder.as_ref().unwrap().path().join("memory.db");
+    let file = rusqlite::Connection::open(file).unwrap();
+    let damaged =
+        file.execute("UPDATE message SET body = '{' WHERE instr(body, '\"low\"') > 0", ()).unwrap();
+    assert_eq!(damaged, 1);
+    let reader = |view_bytes| {
+        let builder = with(MemoryResource::new("m", 90_000)).with_view_bytes(view_bytes);
+        let (store, locks) = (Arc::clone(world.manager.store()), world.manager.locks().clone());
+        builder.build(store, locks).unwrap().memory_at(memory.key()).unwrap()
+    };
+    let (warm, without_views) = (reader(1 << 20), reader(0));
+    for _ in 0..3 {
+        let window = warm.context(2_000).await.unwrap();
+        assert_eq!(window.messages.len(), whole.messages.len() - 2);
+        assert_eq!(window, without_views.context(2_000).await.unwrap());
+        assert_eq!(warm.last(3).await.unwrap(), without_views.last(3).await.unwrap());
+        let all = warm.page(None, None).await.unwrap();
+        assert_eq!((all.messages.len(), all.unreadable.len()), (19, 1));
+    }
 }
 
 async fn resource_sets_the_advance(on: On) {

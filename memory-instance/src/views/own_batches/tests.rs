@@ -77,9 +77,9 @@ impl World {
 }
 
 fn own(memory: &MemoryInstance) -> usize {
-    match memory.inner.backend.views.find(memory.key()) {
-        Found::View(_, own) => own.len(),
-        Found::Nothing | Found::Excluded => 0,
+    match memory.inner.backend.views.find(memory.key()).state {
+        ViewState::View(_, own) => own.len(),
+        ViewState::Missing | ViewState::Excluded => 0,
     }
 }
 
