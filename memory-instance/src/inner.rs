@@ -100,7 +100,7 @@ impl Inner {
         Ok((!view.has_damage()).then_some(view))
     }
 
-    /// Brings a view up to date, for the other readers of a cold read too.
+    /// Brings a view up to date. Other readers may wait for a cold read.
     async fn refresh_for_all(
         &self,
         found: Found,

@@ -90,7 +90,7 @@ impl CachedView {
     }
 }
 
-/// What was known of a memory when a read began.
+/// The knowledge of a memory when a read began.
 #[derive(Debug, Clone)]
 pub(crate) struct Found {
     pub(crate) state: ViewState,

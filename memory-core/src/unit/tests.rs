@@ -73,7 +73,7 @@ proptest! {
     }
 
     #[test]
-    fn units_with_other_tokens_equal_those_of_the_messages(
+    fn other_tokens_leave_the_units(
         history in history(40), sizes in prop::collection::vec(0..200_u32, 40), policy in policy(),
     ) {
         let before = metas(&history);

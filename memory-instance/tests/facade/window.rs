@@ -123,7 +123,7 @@ async fn stepped_windows_are_equal_in_every_process(on: On) {
     assert!((3..20).contains(&starts.len()), "{starts:?}");
 }
 
-/// The store has the metadata of a message that cannot be decoded: its call goes with it.
+/// The store has the metadata of a message that cannot be decoded. Its call is left out too.
 #[tokio::test]
 async fn damaged_message_leaves_the_same_window() {
     let world = world(On::Sqlite).await;
