@@ -16,7 +16,7 @@
 //!    [`StoreFixture::fresh_with_rollback`] for the cases in which a server comes back without its newest writes.
 //!    Otherwise these cases are skipped, and the test's output reports it. The same holds for a store without an
 //!    archive, or without erasure, whose fixture says so with [`StoreFixture::keeps_archive`],
-//!    [`StoreFixture::erases`] or [`StoreFixture::copies`].
+//!    [`StoreFixture::erases`], [`StoreFixture::copies`] or [`StoreFixture::forks_in_one_step`].
 //! 4. Call [`run_all`] in one test; it names the case that failed. For one test per case, run each of [`cases`].
 //!
 //! ```
@@ -231,7 +231,7 @@
 //! # Coverage
 //!
 //! Cases cover the recognition of retries, order, batches, fencing, claims, counters against a recount, replaced
-//! messages, splices, receipts, the archive, erasures, copies, searches, TTLs, cursors and listings, the removal of unused memories, watches, interleaved appends on
+//! messages, splices, receipts, the archive, erasures, copies, forks in one step, searches, TTLs, cursors and listings, the removal of unused memories, watches, interleaved appends on
 //! one task, and rollback. If the store shares a [domain](MemoryStore::lease_domain) with a lease backend, they also
 //! check that it refuses leases that are not live.
 //!
@@ -252,6 +252,7 @@ mod case;
 mod catch_up;
 mod copy;
 mod erase;
+mod fork;
 mod read;
 mod replace;
 mod replace_all;
@@ -314,6 +315,12 @@ pub trait StoreFixture: Debug + Send + Sync {
         true
     }
 
+    /// Whether [`fork`](MemoryStore::fork) forks a small memory in one step. Only stores that copy are asked. Default: it
+    /// does.
+    fn forks_in_one_step(&self) -> bool {
+        true
+    }
+
     /// Whether the store implements [`replace_all`](MemoryStore::replace_all). Default: it does.
     fn replaces_all(&self) -> bool {
         true
@@ -345,6 +352,7 @@ pub fn cases() -> impl Iterator<Item = Case> {
         .chain(erase::CASES)
         .chain(erase::ARCHIVE_CASES)
         .chain(copy::CASES)
+        .chain(fork::CASES)
         .chain(search::CASES)
         .chain(search::ARCHIVE_CASES)
         .chain(search::ERASURE_CASES)

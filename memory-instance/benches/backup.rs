@@ -1,6 +1,7 @@
-//! Backups, restores and forks on SQLite, beside bare copies of the same rows.
+//! Backups, restores and forks on SQLite, beside bare copies of the same rows; forks on Redis, beside a bare `COPY`.
 //!
-//! `cargo bench -p memory-instance --bench backup`
+//! `cargo bench -p memory-instance --features redis --bench backup`, with a `redis-server` on the PATH or
+//! `MEMORY_TEST_REDIS_URL`
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -9,6 +10,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use memory_core::{MemoryResource, Message};
 use memory_instance::backup::{BackupReader, RestoredTtl};
 use memory_instance::{FlushMode, ForkOptions, MemoryInstance, MemoryManager};
+use memory_redis_testkit::{any_server, unique_prefix};
+use memory_store_redis::{RedisConfig, RedisLink};
 use rusqlite::Connection;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -27,17 +30,16 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .unwrap();
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("memory.db").display());
+        Self::on(&url, folder, runtime())
+    }
+
+    fn on(url: &str, folder: TempDir, runtime: Runtime) -> Self {
         let builder = MemoryManager::builder()
             .with_resource(MemoryResource::new("bench", 1_000_000_000))
             .with_flush_mode(FlushMode::Manual);
-        let manager = runtime.block_on(builder.open(&url)).unwrap();
+        let manager = runtime.block_on(builder.open(url)).unwrap();
         Self { runtime, manager, folder, made: 0 }
     }
 
@@ -82,6 +84,10 @@ impl World {
         bare.execute_batch("COMMIT").unwrap();
         bare
     }
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
 /// Copies the first rows to new places, and commits.
@@ -157,5 +163,38 @@ fn forks(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, backups, forks);
+fn forks_on_redis(c: &mut Criterion) {
+    const MESSAGES: usize = 1_000;
+    let mut group = c.benchmark_group("1,000 messages on Redis");
+    group.throughput(Throughput::Elements(MESSAGES as u64)).sample_size(20);
+    let runtime = runtime();
+    let server = runtime.block_on(any_server());
+    let url = format!("{}?prefix={}", server.url(), unique_prefix());
+    let link = runtime.block_on(RedisLink::open(RedisConfig::from_url(&url).unwrap())).unwrap();
+    let mut world = World::on(&url, tempfile::tempdir().unwrap(), runtime);
+    let memory = world.fill(MESSAGES);
+    let stored = link.keys().memory(memory.key().as_str());
+    let mut made = 0;
+    group.bench_function("bare copy", |b| {
+        b.iter_custom(|rounds| {
+            timed(rounds, || {
+                made += 1;
+                let copy =
+                    redis::cmd("COPY").arg(&stored).arg(format!("{stored}-{made}")).to_owned();
+                world.runtime.block_on(link.send(&copy)).unwrap();
+            })
+        });
+    });
+    group.bench_function("fork", |b| {
+        b.iter_custom(|rounds| {
+            timed(rounds, || {
+                let fork = world.another();
+                world.runtime.block_on(memory.fork(&fork, ForkOptions::new())).unwrap();
+            })
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, backups, forks, forks_on_redis);
 criterion_main!(benches);

@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::chunks::Chunks as _;
-pub(crate) use self::chunks::{AT_ONCE, Extent, Stopped, StoreReader};
+pub(crate) use self::chunks::{AT_ONCE, Extent, Stopped, StoreReader, id_of_copy};
 use self::encoder::Encoder;
 pub use self::error::BackupError;
 use self::format::{FORMAT_VERSION, Header};

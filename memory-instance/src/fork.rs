@@ -13,7 +13,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::audit::{AuditOperation, Audited};
-use crate::backup::{BackupError, Done, Extent, Stopped, StoreReader};
+use crate::backup::{BackupError, Done, Extent, Stopped, StoreReader, id_of_copy};
 use crate::error::MemoryError;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
@@ -76,9 +76,11 @@ impl MemoryInstance {
     /// archived. It has no records of earlier writers: a source that numbers its writes begins anew in it. Its TTL is
     /// that of the origin until its first append.
     ///
-    /// Within one manager, and on SQLite or `memory://`, a fork is one atomic step; other writers of the file wait for it,
-    /// about as long as for an append of as many messages. On Redis, whose Cluster may have the two keys in different slots, and
-    /// between different stores it is written in parts. Until it is complete it can then be neither read nor written
+    /// Within one manager on SQLite or `memory://`, a fork is one atomic step; other writers of the file wait for it, about as
+    /// long as for an append of as many messages. The same holds on one Redis server for a memory of at most about 2,000
+    /// messages and 2 MiB. A larger one would block all clients of the server for too long, so it is written in parts, as are forks
+    /// on a Redis Cluster, whose two keys may be in different slots, and between different stores. Until such a fork is complete
+    /// it can be neither read nor written
     /// ([`StoreErrorKind::Unfinished`]). A fork that was interrupted is completed by another call, or ends an hour after its last
     /// part. A part that an interrupted call had sent and that arrives late is refused.
     ///
@@ -190,8 +192,8 @@ impl Inner {
         id: Uuid,
         at: Option<Sequence>,
     ) -> Result<ForkReceipt, Stopped> {
-        let reader = StoreReader::new(self, FrameWriters::LeftOut).await?;
-        let frame = reader.frame();
+        let frame = self.store().frame(&self.key, FrameWriters::LeftOut).await;
+        let frame = frame.map_err(MemoryError::from)?;
         let at = at.unwrap_or(frame.last);
         if !frame.is_written() || at == Sequence::ZERO || at > frame.last {
             let last = frame.last;
@@ -199,15 +201,14 @@ impl Inner {
             return Err(self.refused(problem).into());
         }
         if at < frame.last {
-            self.check_end(frame, at).await?;
+            self.check_end(&frame, at).await?;
         }
         let (key, version) = (self.key.clone(), frame.version);
         let origin = ForkOrigin { key, at, version, forked_at: self.backend.now(), id: Some(id) };
-        // Another state of the origin has another id, so that parts of two attempts are not mixed.
-        let copy = reader.id_of_copy(Some((id, at)));
         let key = new.key.clone();
         if Arc::ptr_eq(&self.backend.store, &new.backend.store) {
             let (from, generation) = (self.key.clone(), frame.generation);
+            let copy = id_of_copy(&self.key, &frame, std::iter::empty(), Some((id, at)));
             let fork = Fork { from, generation, copy, origin: origin.clone() };
             let waits = new.rules.lock.wait_timeout();
             match new.write(&fork, None, waits).await.map_err(MemoryError::from) {
@@ -221,6 +222,9 @@ impl Inner {
                 Err(error) => return Err(error.into()),
             }
         }
+        let reader = StoreReader::with_frame(self, frame).await?;
+        // Another state of the origin has another id, so that parts of two attempts are not mixed.
+        let copy = reader.id_of_copy(Some((id, at)));
         let chunks = reader.of(Extent::UpTo(at, origin.clone()));
         match new.receive(copy, chunks).await? {
             Done::Copied { .. } => Ok(ForkReceipt { key, id, origin, completed_before: false }),

@@ -335,6 +335,16 @@ fn finish(call: &mut Cmd, frame: &Frame) -> Result<(), StoreErrorKind> {
     for (class, tally) in &counters.classes {
         call.arg(Shown(class)).arg(tally.messages).arg(tally.tokens);
     }
+    records(call, frame)?;
+    let sessions = frame.writers.iter().filter(|one| one.writer.born_at().is_some()).count();
+    if sessions > 0 || frame.forgotten_millis > 0 {
+        call.arg("p").arg(format!("0 {sessions} {}", frame.forgotten_millis));
+    }
+    Ok(())
+}
+
+/// The fields of the receipts and of the records of erasures, with their values.
+pub(crate) fn records(call: &mut Cmd, frame: &Frame) -> Result<(), StoreErrorKind> {
     for (number, receipt) in frame.receipts.iter().rev().enumerate() {
         call.arg(format!("r{number}")).arg(written(serde_json::to_string(receipt))?);
     }
@@ -348,10 +358,6 @@ fn finish(call: &mut Cmd, frame: &Frame) -> Result<(), StoreErrorKind> {
         let record = written(serde_json::to_string(erasure))?;
         call.arg(format!("x{number}"));
         call.arg(format!("{writer:032x} {number_of_write} {at} {generation} {record}"));
-    }
-    let sessions = frame.writers.iter().filter(|one| one.writer.born_at().is_some()).count();
-    if sessions > 0 || frame.forgotten_millis > 0 {
-        call.arg("p").arg(format!("0 {sessions} {}", frame.forgotten_millis));
     }
     Ok(())
 }
@@ -374,7 +380,7 @@ fn writer_fields(frame: &Frame) -> Vec<(String, String)> {
     fields
 }
 
-fn written(json: serde_json::Result<String>) -> Result<String, StoreErrorKind> {
+pub(crate) fn written(json: serde_json::Result<String>) -> Result<String, StoreErrorKind> {
     json.map_err(|error| StoreErrorKind::Invalid(format!("a record cannot be written: {error}")))
 }
 

@@ -10,6 +10,7 @@ mod changes;
 mod commands;
 mod copy;
 mod fetch;
+mod fork;
 mod frame;
 mod names;
 mod parts;

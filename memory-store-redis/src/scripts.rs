@@ -43,6 +43,9 @@ const ERASURE: &str = concat!("local ERASURES = 64\n", include_str!("scripts/arc
 /// The packed head of a copy that is not complete: one number, which is the format.
 const UNFINISHED: &str = "local UNFINISHED = '\\145\\204\\255'\n";
 
+/// The state of the key of a copy, for scripts that write one.
+const COPY_OPEN: &str = include_str!("scripts/copy_open.lua");
+
 /// The newest message, for scripts that handle unused memories.
 const NEWEST: &str = include_str!("scripts/newest.lua");
 
@@ -182,8 +185,10 @@ write_script!(
     "copy.lua",
     "return {'A', step == 'finish' and 1 or 0, text_of(state.last), text_of(state.removal)}\n",
     UNFINISHED,
-    ARCHIVE
+    ARCHIVE,
+    COPY_OPEN
 );
+write_script!(FORK, "fork.lua", "return {'A', 1}\n", UNFINISHED, ARCHIVE, COPY_OPEN);
 write_script!(CLAIM, "claim.lua", "return {'A'}\n");
 write_script!(REMOVE, "remove.lua", "return {'A', head.messages}\n", NEWEST);
 
@@ -210,7 +215,7 @@ mod tests {
     /// commit.
     #[test]
     fn scripts_keep_their_hashes() {
-        let scripts: [(&str, &LazyLock<Script>); 22] = [
+        let scripts: [(&str, &LazyLock<Script>); 23] = [
             ("append", &APPEND),
             ("append_if", &APPEND_IF),
             ("replace", &REPLACE),
@@ -232,6 +237,7 @@ mod tests {
             ("erasable", &ERASABLE),
             ("erasures", &ERASURES),
             ("copy", &COPY),
+            ("fork", &FORK),
             ("frame", &FRAME),
         ];
         let hashes: String =

@@ -213,9 +213,7 @@ impl MemoryStore for RedisStore {
         access: Access,
         fork: &Fork,
     ) -> Result<Forked, StoreError> {
-        // The keys of two memories have different hash tags.
-        let _ = (key, access, fork);
-        Ok(Forked::InParts)
+        self.fork_in_one_step(key, access, fork).await
     }
 
     async fn origin(&self, key: &MemoryKey) -> Result<Option<ForkOrigin>, StoreError> {

@@ -28,6 +28,7 @@ pub(super) enum Needs {
     Erasure,
     ErasureAndArchive,
     Copies,
+    Forks,
     ReplaceAll,
     ReplaceAllAndArchive,
 }
@@ -52,6 +53,9 @@ impl Case {
             }
             Needs::ErasureAndArchive if !fixture.keeps_archive() => return skip("archive"),
             Needs::Copies if !fixture.copies() => return skip("copies"),
+            Needs::Forks if !fixture.copies() || !fixture.forks_in_one_step() => {
+                return skip("forks in one step");
+            }
             Needs::ReplaceAll | Needs::ReplaceAllAndArchive if !fixture.replaces_all() => {
                 return skip("replacement of all messages");
             }
@@ -61,6 +65,7 @@ impl Case {
             | Needs::Erasure
             | Needs::ErasureAndArchive
             | Needs::Copies
+            | Needs::Forks
             | Needs::ReplaceAll
             | Needs::ReplaceAllAndArchive => None,
             Needs::Rollback => match fixture.fresh_with_rollback(clock.clone()).await {

@@ -35,7 +35,7 @@ pub(super) const CASES: &[Case] = cases_of![
 ];
 
 /// Some removals of each kind, an erasure, a TTL and writers.
-async fn rich(subject: &Subject) -> MemoryKey {
+pub(super) async fn rich(subject: &Subject) -> MemoryKey {
     let k = filled(subject).await;
     let more = Append { ttl: Some(10 * DAY), ..batch(writer(2).write(7), &["five", "six"]) };
     subject.store.append(&k, Access::OPEN, &more).await.unwrap();
@@ -52,23 +52,28 @@ async fn rich(subject: &Subject) -> MemoryKey {
     k
 }
 
-fn finish(frame: Frame, removals: u64) -> CopyStep {
+pub(super) fn finish(frame: Frame, removals: u64) -> CopyStep {
     CopyStep::Finish { frame: Box::new(frame), removals }
 }
 
 const ONE: NonZeroUsize = NonZeroUsize::MIN;
 
 impl Subject {
-    async fn frame(&self, key: &MemoryKey) -> Frame {
+    pub(super) async fn frame(&self, key: &MemoryKey) -> Frame {
         self.store.frame(key, FrameWriters::Included).await.unwrap()
     }
 
-    async fn step(&self, to: &MemoryKey, copy: u128, step: CopyStep) -> CopyProgress {
+    pub(super) async fn step(&self, to: &MemoryKey, copy: u128, step: CopyStep) -> CopyProgress {
         let write = CopyWrite { copy: Uuid::from_u128(copy), step };
         self.store.write_copy(to, Access::OPEN, &write).await.unwrap()
     }
 
-    async fn refused_step(&self, to: &MemoryKey, copy: u128, step: CopyStep) -> StoreErrorKind {
+    pub(super) async fn refused_step(
+        &self,
+        to: &MemoryKey,
+        copy: u128,
+        step: CopyStep,
+    ) -> StoreErrorKind {
         let write = CopyWrite { copy: Uuid::from_u128(copy), step };
         let refused = self.store.write_copy(to, Access::OPEN, &write).await.unwrap_err();
         assert_eq!(refused.applied(), Applied::No);
@@ -76,7 +81,7 @@ impl Subject {
     }
 
     /// The steps of a copy after the first, each with one message.
-    async fn steps(&self, from: &MemoryKey) -> Vec<CopyStep> {
+    pub(super) async fn steps(&self, from: &MemoryKey) -> Vec<CopyStep> {
         let mut steps = Vec::new();
         for stored in self.messages(from).await {
             steps.push(CopyStep::Messages(vec![stored]));
@@ -112,7 +117,7 @@ impl Subject {
     }
 
     /// Asserts that both memories read the same, apart from their generations.
-    async fn assert_equal(&self, one: &MemoryKey, other: &MemoryKey) {
+    pub(super) async fn assert_equal(&self, one: &MemoryKey, other: &MemoryKey) {
         assert_eq!(self.messages(one).await, self.messages(other).await);
         let (first, second) = (self.checked_outline(one).await, self.checked_outline(other).await);
         assert_eq!(first.metas, second.metas);

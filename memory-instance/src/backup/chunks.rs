@@ -6,7 +6,7 @@ use memory_core::store::{
     ArchivedRemoval, Counters, Cursor, ForkOrigin, Frame, FrameWriters, PageLimit, Read, Removed,
     SequenceSet,
 };
-use memory_core::{Sequence, StoredMessage};
+use memory_core::{MemoryKey, Sequence, StoredMessage};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -93,6 +93,11 @@ struct Open {
 impl<'a> StoreReader<'a> {
     pub(crate) async fn new(inner: &'a Inner, writers: FrameWriters) -> Result<Self, MemoryError> {
         let frame = inner.store().frame(&inner.key, writers).await?;
+        Self::with_frame(inner, frame).await
+    }
+
+    /// A reader of the state of this frame.
+    pub(crate) async fn with_frame(inner: &'a Inner, frame: Frame) -> Result<Self, MemoryError> {
         let stage = Stage::Messages(Cursor::from(frame.generation));
         let (counted, removals) = (Counters::default(), removals(inner).await?);
         Ok(Self { inner, frame, extent: Extent::All, stage, removals, counted })
@@ -101,19 +106,9 @@ impl<'a> StoreReader<'a> {
     /// The id of the copy, or of the fork with this id of its caller and this end: the same for each attempt that copies
     /// the same state.
     pub(crate) fn id_of_copy(&self, fork: Option<(Uuid, Sequence)>) -> Uuid {
-        let mut hash = Sha256::new().chain_update(self.inner.key.as_str());
-        // A frame is numbers and texts, so it can always be written.
-        hash.update(serde_json::to_vec(&self.frame).unwrap_or_default());
         // Retentions may end meanwhile.
-        for (number, _) in &self.removals {
-            hash.update(number.to_be_bytes());
-        }
-        if let Some((id, at)) = fork {
-            hash.update(id);
-            hash.update(at.number().to_be_bytes());
-        }
-        let digest = hash.finalize();
-        Uuid::from_u128(digest.iter().take(16).fold(0, |id, byte| id << 8 | u128::from(*byte)))
+        let removals = self.removals.iter().map(|(number, _)| *number);
+        id_of_copy(&self.inner.key, &self.frame, removals, fork)
     }
 
     /// Reads a part of the memory.
@@ -228,6 +223,27 @@ impl<'a> StoreReader<'a> {
         }
         Ok(())
     }
+}
+
+/// The id of a copy of the memory at this key with this frame and these archived removals.
+pub(crate) fn id_of_copy(
+    key: &MemoryKey,
+    frame: &Frame,
+    removals: impl Iterator<Item = u64>,
+    fork: Option<(Uuid, Sequence)>,
+) -> Uuid {
+    let mut hash = Sha256::new().chain_update(key.as_str());
+    // A frame is numbers and texts, so it can always be written.
+    hash.update(serde_json::to_vec(frame).unwrap_or_default());
+    for number in removals {
+        hash.update(number.to_be_bytes());
+    }
+    if let Some((id, at)) = fork {
+        hash.update(id);
+        hash.update(at.number().to_be_bytes());
+    }
+    let digest = hash.finalize();
+    Uuid::from_u128(digest.iter().take(16).fold(0, |id, byte| id << 8 | u128::from(*byte)))
 }
 
 /// The numbers and last places of the archived removals, newest first.

@@ -333,6 +333,45 @@ async fn fork_in_one_step_equals_one_in_parts() {
     }
 }
 
+/// Refuses copies in parts.
+#[cfg(feature = "redis")]
+#[derive(Debug)]
+struct NoParts;
+
+#[cfg(feature = "redis")]
+impl Hook for NoParts {
+    async fn around<T: Send>(
+        &self,
+        method: Method,
+        call: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        assert_ne!(method, Method::Copy, "a fork in parts");
+        call.await
+    }
+}
+
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn fork_on_redis_equals_one_in_parts() {
+    use memory_store_redis::{RedisConfig, RedisLink, RedisStore};
+
+    let mut random = fastrand::Rng::with_seed(4711);
+    let server = memory_redis_testkit::any_server().await;
+    let prefix = memory_redis_testkit::unique_prefix();
+    let config = RedisConfig::from_url(server.url()).unwrap().with_prefix(&prefix).unwrap();
+    let link = RedisLink::open(config).await.unwrap();
+    let store: Arc<dyn MemoryStore> = Arc::new(RedisStore::new(link.clone()));
+    let locks = LockManager::new(Arc::new(memory_lock::RedisLock::new(link)));
+    let one = Arc::new(Intercept::new(Arc::clone(&store), NoParts));
+    let one = archiving().build(one, locks.clone()).unwrap();
+    let parts = archiving().build(Arc::new(Intercept::new(store, Through)), locks).unwrap();
+    for round in 0..6 {
+        let memory = one.memory("m", &format!("k{round}")).unwrap();
+        random_talk(&memory, &mut random).await;
+        assert_same_forks(&memory, &one, &parts).await;
+    }
+}
+
 /// Holds the second step of a copy back until it is released.
 #[derive(Debug, Default)]
 struct Held {

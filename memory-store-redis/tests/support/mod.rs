@@ -54,6 +54,10 @@ impl StoreFixture for Fixture {
         let store = self.open(clock).await;
         Some((Arc::new(store.clone()), Arc::new(Dumped { store, kept: Mutex::default() })))
     }
+
+    fn forks_in_one_step(&self) -> bool {
+        !self.url.contains("+cluster://")
+    }
 }
 
 impl Fixture {

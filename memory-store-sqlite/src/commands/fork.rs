@@ -52,8 +52,9 @@ impl Command for ForkRows {
         }
         let fence = step.check_writer_lease(access.lease)?;
         let now = batch.now;
-        let origin = batch.step(&fork.from)?;
-        if !origin.has_rows() || origin.head().generation != fork.generation {
+        let origin = batch.copy_step(&fork.from)?;
+        let is_unfinished = origin.loaded.row.unfinished.is_some();
+        if is_unfinished || !origin.has_rows() || origin.head().generation != fork.generation {
             return Err(JobError::Refused(StoreErrorKind::Conflict));
         }
         let taken = taken(origin.connection, &origin.loaded.row, fork, now)?;
