@@ -199,26 +199,28 @@ fn warm<T>(
     size: u64,
     mut read: impl AsyncFnMut(&MemoryInstance) -> T,
 ) {
-    let two = || vec![Message::user(TEXT), Message::user(TEXT)];
     let by = Writer::OtherProcess;
+    let two = async |writer: &MemoryInstance| {
+        writer.append_all([Message::user(TEXT), Message::user(TEXT)]).await.unwrap();
+    };
     warm_after(b, runtime, manager, size, by, two, async |memory| read(memory).await);
 }
 
-/// The process that appends.
+/// The process that writes.
 #[derive(Clone, Copy)]
 enum Writer {
     Reader,
     OtherProcess,
 }
 
-/// Times a read after an append of this batch.
+/// Times a read after this write.
 fn warm_after<T>(
     b: &mut criterion::Bencher<'_>,
     runtime: &Runtime,
     manager: &MemoryManager,
     size: u64,
     by: Writer,
-    mut batch: impl FnMut() -> Vec<Message>,
+    mut write: impl AsyncFnMut(&MemoryInstance),
     mut read: impl AsyncFnMut(&MemoryInstance) -> T,
 ) {
     b.iter_custom(|count| {
@@ -231,7 +233,7 @@ fn warm_after<T>(
         let mut spent = Duration::ZERO;
         let reads = count.min(READS);
         for _ in 0..reads {
-            runtime.block_on(writer.append_all(batch())).unwrap();
+            runtime.block_on(write(&writer));
             let begun = Instant::now();
             let answer = black_box(runtime.block_on(read(&memory)));
             spent += begun.elapsed();
@@ -291,15 +293,27 @@ fn reads(c: &mut Criterion, name: &str, runtime: &Runtime, medium: &mut dyn Medi
         group.bench_function(name, |b| {
             let long = TEXT.repeat((64 << 10) / TEXT.len());
             let mut call = 0;
-            let turn = || {
+            let turn = async |memory: &MemoryInstance| {
                 call += 1;
                 let id = format!("call-{call}");
                 let of_tool = ToolCall::function(id.clone(), "search", "{}");
                 // The answer is the newest unit, because the result alone exceeds the budget.
                 let result = Message::tool_result(id, &*long);
-                vec![Message::calls([of_tool]), result, Message::assistant(TEXT)]
+                let turn = [Message::calls([of_tool]), result, Message::assistant(TEXT)];
+                memory.append_all(turn).await.unwrap();
             };
             warm_after(b, runtime, medium.manager(), size, Writer::Reader, turn, async |memory| {
+                memory.context(4_000).await.unwrap()
+            });
+        });
+        // As after a flush: the whole memory is read again.
+        group.bench_function(format!("{size}, context(4,000), in a new generation"), |b| {
+            let replace = async |writer: &MemoryInstance| {
+                let first = memory_core::Sequence::new(1);
+                writer.replace(first, Message::user(TEXT)).await.unwrap().unwrap();
+            };
+            let by = Writer::OtherProcess;
+            warm_after(b, runtime, medium.manager(), size, by, replace, async |memory| {
                 memory.context(4_000).await.unwrap()
             });
         });

@@ -15,7 +15,16 @@ pub(super) const CASES: &[Case] = cases_of![
     resent_replacement_of_all_returns_its_first_result,
     stale_lease_replaces_nothing,
     empty_batch_replaces_nothing,
+    replacement_of_all_is_signaled,
 ];
+
+async fn replacement_of_all_is_signaled(subject: Subject) {
+    let k = key("k");
+    subject.append(&k, writer(1).write(1), &["one"]).await;
+    let mut watch = subject.store.watch(&k).await.unwrap();
+    subject.replace_all(&k, &request(writer(9).write(1), &["two"])).await.unwrap();
+    watch.changed().await.unwrap();
+}
 
 pub(super) const ARCHIVE_CASES: &[Case] =
     cases_of![needs: ReplaceAllAndArchive, replaced_messages_are_archived];

@@ -27,7 +27,16 @@ pub(super) const CASES: &[Case] = cases_of![
     lost_summary_cannot_be_undone,
     cleared_memory_is_not_restored,
     newest_removal_of_a_receipt_is_restored,
+    restore_is_signaled,
 ];
+
+async fn restore_is_signaled(subject: Subject) {
+    let k = filled(&subject).await;
+    subject.flush(&k, 1, summary(&[2, 3], "*sum"), Some(FOREVER)).await;
+    let mut watch = subject.store.watch(&k).await.unwrap();
+    subject.restore(&k, 1, 1).await;
+    watch.changed().await.unwrap();
+}
 
 async fn restored_flush_leaves_no_trace(subject: Subject) {
     let k = filled(&subject).await;
