@@ -24,7 +24,7 @@ use self::formats::Format;
 use self::pool::Pool;
 use self::report::Report;
 use self::source::Source;
-use self::survey::{Findings, Problem, Router};
+use self::survey::{Findings, Router};
 use crate::args::Memories;
 use crate::failure::{note, usage};
 use crate::out::{Out, count};
@@ -205,29 +205,17 @@ pub(crate) async fn read_for(
     let (file, key) = (file.to_owned(), key.clone());
     spawn_blocking(move || {
         let source = Source::open(&file, None, router.line_bytes)?;
-        let mut records = source.read()?;
-        let mut routing = router.routing();
         let mut messages = Vec::new();
-        let name = source.name();
-        loop {
-            let record = records.next().map_err(|error| source.unreadable(&error))?;
-            let is_last = record.is_none();
-            let complete = match record {
-                Some(record) => routing.push(&record),
-                None => routing.finish().into_iter().collect(),
-            };
-            for routed in complete {
-                let routed = routed
-                    .map_err(|Problem { line, text }| anyhow::anyhow!("{name}:{line}: {text}"))?;
-                if let Some(other) = routed.key.filter(|other| *other != key) {
-                    anyhow::bail!("{name}:{}: the record is of the memory {other}", routed.line);
-                }
-                messages.extend(routed.messages);
+        router.routing().read(&source, |_, routed| {
+            let routed = routed.map_err(|problem| problem.in_source(&source))?;
+            if let Some(other) = routed.key.filter(|other| *other != key) {
+                let name = source.name();
+                anyhow::bail!("{name}:{}: the record is of the memory {other}", routed.line);
             }
-            if is_last {
-                return Ok(messages);
-            }
-        }
+            messages.extend(routed.messages);
+            Ok(())
+        })?;
+        Ok(messages)
     })
     .await?
 }

@@ -83,31 +83,17 @@ impl Pool {
     /// Reads a source and hands its lines to the agents. Blocks; run it on a separate thread.
     pub(crate) fn feed(&self, source: &Source, router: &Router) -> anyhow::Result<()> {
         let mut ordinals: HashMap<MemoryKey, u64> = HashMap::new();
-        let mut records = source.read()?;
         // Only skipped bad records must be found again; otherwise all are good.
-        let mut routing =
-            if router.skip_bad { router.routing() } else { router.routing_unchecked() };
-        loop {
-            let record = records.next().map_err(|error| source.unreadable(&error))?;
-            let is_last = record.is_none();
-            let complete = match record {
-                Some(record) => routing.push(&record),
-                None => routing.finish().into_iter().collect(),
-            };
-            for routed in complete {
-                match routed {
-                    Ok(routed) => self.push_all(source, routed, &mut ordinals),
-                    Err(_) if router.skip_bad => {}
-                    // The survey accepted it, so the file has changed since.
-                    Err(problem) => {
-                        anyhow::bail!("{}:{}: {}", source.name(), problem.line, problem.text)
-                    }
-                }
+        let routing = if router.skip_bad { router.routing() } else { router.routing_unchecked() };
+        let records = routing.read(source, |_, routed| {
+            match routed {
+                Ok(routed) => self.push_all(source, routed, &mut ordinals),
+                Err(_) if router.skip_bad => {}
+                // The survey accepted it, so the file has changed since.
+                Err(problem) => return Err(problem.in_source(source)),
             }
-            if is_last {
-                break;
-            }
-        }
+            Ok(())
+        })?;
         anyhow::ensure!(
             source.is_unchanged(records),
             "{} was changed while it was imported; import it again when it is complete",

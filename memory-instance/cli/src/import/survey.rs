@@ -10,7 +10,7 @@ use memory_instance::{KeyContext, KeyTemplate, MemoryError, MemoryManager};
 use sha2::{Digest, Sha256};
 
 use super::formats::{self, ClaudeSession, Format};
-use super::records::Record;
+use super::records::{Record, Records};
 use super::source::Source;
 use crate::encoding;
 
@@ -53,6 +53,11 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
+    /// The error of a command that needs every record.
+    pub(crate) fn in_source(&self, source: &Source) -> anyhow::Error {
+        anyhow::anyhow!("{}:{}: {}", source.name(), self.line, self.text)
+    }
+
     fn in_element(self, record: &Record<'_>) -> Self {
         match record.element.filter(|_| record.problem.is_none()) {
             Some(element) => Self { text: format!("element {element}: {}", self.text), ..self },
@@ -152,7 +157,7 @@ fn json_problem(error: &JsonError) -> String {
 
 impl Routing<'_> {
     /// The values that are complete after this record.
-    pub(crate) fn push(&mut self, record: &Record<'_>) -> Vec<Result<Routed, Problem>> {
+    fn push(&mut self, record: &Record<'_>) -> Vec<Result<Routed, Problem>> {
         let routed = match self.route(record) {
             Ok(routed) if !routed.messages.is_empty() => routed,
             Ok(routed) => return vec![Ok(routed)],
@@ -170,8 +175,25 @@ impl Routing<'_> {
     }
 
     /// The values left at the end of the source.
-    pub(crate) fn finish(&mut self) -> Option<Result<Routed, Problem>> {
+    fn finish(&mut self) -> Option<Result<Routed, Problem>> {
         self.held.take().map(|routed| self.check(routed))
+    }
+
+    /// Reads a source to its end, and passes the messages of each record to `visit`, with the number of the record after
+    /// which they were complete.
+    pub(crate) fn read(
+        mut self,
+        source: &Source,
+        mut visit: impl FnMut(u64, Result<Routed, Problem>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Records> {
+        let mut records = source.read()?;
+        let mut number = 0;
+        while let Some(record) = records.next().map_err(|error| source.unreadable(&error))? {
+            number += 1;
+            self.push(&record).into_iter().try_for_each(|routed| visit(number, routed))?;
+        }
+        self.finish().into_iter().try_for_each(|routed| visit(number + 1, routed))?;
+        Ok(records)
     }
 
     fn route(&mut self, record: &Record<'_>) -> Result<Routed, Problem> {
@@ -277,42 +299,29 @@ pub(crate) fn survey(
     findings: &mut Findings,
     progress: &ProgressBar,
 ) -> anyhow::Result<()> {
-    let mut records = source.read()?;
-    let mut routing = router.routing();
-    let (mut messages, mut changed, mut number) = (0, Sha256::new(), 0_u64);
+    let (mut messages, mut changed) = (0, Sha256::new());
     let mut is_changed = false;
-    loop {
-        let record = records.next().map_err(|error| source.unreadable(&error))?;
-        let is_last = record.is_none();
-        let complete = match record {
-            Some(record) => routing.push(&record),
-            None => routing.finish().into_iter().collect(),
-        };
-        number += 1;
-        for routed in complete {
-            let change = match routed {
-                Ok(routed) => {
-                    let count = routed.messages.len() as u64;
-                    messages += count;
-                    progress.inc(count);
-                    findings.left_out += u64::from(count == 0);
-                    findings.replaced += routed.replaced as u64;
-                    (routed.replaced > 0).then_some("replaced")
-                }
-                Err(problem) => {
-                    findings.add(source.name(), &problem);
-                    Some("bad")
-                }
-            };
-            if let Some(change) = change {
-                changed.update(format!("{change} {number}\n"));
-                is_changed = true;
+    let records = router.routing().read(source, |number, routed| {
+        let change = match routed {
+            Ok(routed) => {
+                let count = routed.messages.len() as u64;
+                messages += count;
+                progress.inc(count);
+                findings.left_out += u64::from(count == 0);
+                findings.replaced += routed.replaced as u64;
+                (routed.replaced > 0).then_some("replaced")
             }
+            Err(problem) => {
+                findings.add(source.name(), &problem);
+                Some("bad")
+            }
+        };
+        if let Some(change) = change {
+            changed.update(format!("{change} {number}\n"));
+            is_changed = true;
         }
-        if is_last {
-            break;
-        }
-    }
+        Ok(())
+    })?;
     let mut changes = String::new();
     if is_changed {
         changes.push('+');
