@@ -126,6 +126,8 @@ bugs! {
     WindowEmpty in Plain: WindowEmpty,
     /// A window is the same as the first one.
     WindowOfOld in Plain: WindowOfNothing,
+    /// A window is refused although it fits its budget.
+    WindowRefused in Plain: WindowStale,
     /// A window lacks its last message.
     WindowWithoutNewest in Plain: WindowStale,
     /// A window is answered from the view without asking the store, unless messages were removed.
@@ -170,6 +172,8 @@ bugs! {
     VersionIgnored in Plain: Unexplained,
     /// The version is compared before a retry is recognized.
     VersionBeforeRetry in Plain: ErrorLied,
+    /// Some conditional appends are refused although the version is current.
+    ConflictWithoutReason in Plain: Unexplained | ErrorLied,
     /// A conditional append is applied and reported as a conflict.
     ConflictApplied in Plain: ErrorLied,
     /// Messages are taken back although others came since.

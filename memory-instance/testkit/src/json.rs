@@ -190,6 +190,7 @@ fn answer_of(answer: &Answer) -> Value {
             json!({"messages": content(places), "page": page})
         }
         Answer::Window(shown) => json!({"messages": shown}),
+        Answer::NoWindow => json!({"messages": null}),
         Answer::Counted(totals) => counted(*totals),
         Answer::Undone => json!({"refused": null}),
         Answer::NotUndone(reason) => json!({"refused": reason}),

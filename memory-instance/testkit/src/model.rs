@@ -301,6 +301,12 @@ impl Model for SequentialMemory {
                 next.begin(&self.known, turn)
                     && self.state.is_window(*budget, shown, rules, self.without)
             }
+            (Call::Window(budget, turn), Some(Answer::NoWindow)) => {
+                let turn = turn.filter(|_| has_turns);
+                let rules = self.windows.as_deref();
+                next.begin(&self.known, turn)
+                    && self.state.has_no_window(*budget, rules, self.without)
+            }
             (Call::Count, Some(Answer::Counted(totals))) => next.may_count(totals),
             (Call::Keep, Some(Answer::Nothing)) => {
                 next.keep();

@@ -185,6 +185,9 @@ impl Going {
                 let budget = u64::from(budget);
                 let op = self.recorder.call(self.key, Call::Window(budget, turn));
                 let window = Reading::Window.run(self.session.context(budget)).await;
+                if let Err(MemoryError::Context { .. }) = window {
+                    self.recorder.answer(op, Answer::NoWindow);
+                }
                 window.map(|window| {
                     let shown = window.messages.iter().map(tag_of).collect();
                     self.recorder.answer(op, Answer::Window(shown));

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use memory_core::plan::ToolRef;
 use memory_core::{Message, Profile, Role, check_request};
-use memory_instance::ContextWindow;
+use memory_instance::{ContextWindow, MemoryError};
 
 use super::Run;
 use crate::bug::Bug;
@@ -47,6 +47,15 @@ impl Run<'_> {
         let op = self.recorder.call(self.key, Call::Window(budget, None));
         let window = Reading::Window.run(self.memory.context(budget)).await;
         self.told(window.as_ref().err());
+        let window = match window {
+            Err(MemoryError::Context { .. }) => {
+                return self.recorder.answer(op, Answer::NoWindow);
+            }
+            Ok(_) if self.process.link.bug() == Some(Bug::WindowRefused) => {
+                return self.recorder.answer(op, Answer::NoWindow);
+            }
+            window => window,
+        };
         let Ok(mut window) = window else { return };
         self.spoil(&mut window);
         let counted = window.request().count_tokens(&Bytes);

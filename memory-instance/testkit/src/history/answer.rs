@@ -48,6 +48,8 @@ pub enum Answer {
     Before(Vec<(u64, Item)>, Option<Backward>),
     /// The messages of a window in their order; `None` for a summary.
     Window(Vec<Option<Tag>>),
+    /// No window fits the budget.
+    NoWindow,
     /// The counters.
     Counted(Totals),
     /// The operation was not applied.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use memory_core::plan::{Policy, plan_context};
+use memory_core::plan::{ContextError, Policy, plan_context};
 use memory_core::store::NewMessage;
 use memory_core::{MemoryResource, ResourceError, Sequence, WindowOptions};
 
@@ -10,6 +10,9 @@ use super::{ModelPart, State, Stored};
 use crate::history::{Item, Tag};
 use crate::program::Kind;
 use crate::run::Bytes;
+
+/// The messages of a window.
+type Planned = Result<Vec<Option<Tag>>, ContextError>;
 
 /// The messages that were sent, and the rules of the memory: together with a state they decide each window.
 ///
@@ -39,9 +42,9 @@ impl WindowRules {
         Ok(Self { sent, policy: resource.policy()?, options })
     }
 
-    /// The window of these messages in its order; `None` for a summary or a cleared result. No window at all if the
-    /// budget is too small, or if a message was never sent.
-    fn window(&self, items: &BTreeMap<u64, Stored>, budget: u64) -> Option<Vec<Option<Tag>>> {
+    /// The window of these messages in its order, with `None` for a summary or a cleared result; or an error if the budget
+    /// is too small. `None` if a message was never sent.
+    fn window(&self, items: &BTreeMap<u64, Stored>, budget: u64) -> Option<Planned> {
         let stored = |(place, stored): (&u64, &Stored)| {
             let mut message = self.sent.get(&stored.item)?.clone().stored_at(Sequence::new(*place));
             message.meta.summary = stored.summary;
@@ -49,16 +52,16 @@ impl WindowRules {
         };
         let messages: Vec<_> = items.iter().map(stored).collect::<Option<_>>()?;
         let Some(now) = messages.iter().map(|message| message.meta.created_at).max() else {
-            return Some(Vec::new());
+            return Some(Ok(Vec::new()));
         };
         let mut options = self.options.clone();
         options.budget = budget;
-        let plan = plan_context(&messages, &self.policy, &options, &Bytes, now).ok()?;
+        let plan = plan_context(&messages, &self.policy, &options, &Bytes, now);
         let tag = |place: &Sequence| match items.get(&place.number())?.item {
             Item::Message(tag) => Some(tag),
             Item::Summary(_) | Item::Cleared(_) => None,
         };
-        Some(plan.sequences.iter().map(tag).collect())
+        Some(plan.map(|plan| plan.sequences.iter().map(tag).collect()))
     }
 }
 
@@ -87,13 +90,24 @@ impl State {
             without,
             Some(ModelPart::Plan | ModelPart::Critical | ModelPart::Room | ModelPart::Windows)
         );
-        let is_planned = |rules: &WindowRules| {
-            rules.window(&self.items, budget).is_some_and(|planned| planned == shown)
-        };
+        let is_planned = |rules: &WindowRules| matches!(rules.window(&self.items, budget), Some(Ok(planned)) if planned == shown);
         (any(ModelPart::Windows) || are_here())
             && (any(ModelPart::Critical) || has_critical())
             && (any(ModelPart::Room) || !shown.is_empty() || !self.has_what_fits(budget))
             && (ignores_plan || rules.is_none_or(is_planned))
+    }
+
+    /// Whether no window may fit this budget.
+    pub(super) fn has_no_window(
+        &self,
+        budget: u64,
+        rules: Option<&WindowRules>,
+        without: Option<ModelPart>,
+    ) -> bool {
+        let is_refused =
+            |rules: &WindowRules| matches!(rules.window(&self.items, budget), Some(Err(_)));
+        matches!(without, Some(ModelPart::Plan | ModelPart::Windows))
+            || rules.is_none_or(is_refused)
     }
 
     fn tags(&self) -> impl Iterator<Item = (Tag, Kind)> {

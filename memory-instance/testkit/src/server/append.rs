@@ -29,16 +29,21 @@ impl Server {
             state.appends += 1;
             state.appends
         };
+        let is_refused = match self.bug {
+            Some(Bug::VersionBeforeRetry) => is_retry,
+            Some(Bug::ConflictWithoutReason) => !is_retry && count.is_multiple_of(2),
+            _ => false,
+        };
+        if is_refused && append.expected.is_some() {
+            let error = StoreError::new(StoreOperation::Append, StoreErrorKind::Conflict);
+            return Err(error.not_applied().at(key));
+        }
         match self.bug {
             Some(Bug::AppendRefused) if count.is_multiple_of(11) => {
                 let kind = StoreErrorKind::Full("no room".into());
                 return Err(StoreError::new(StoreOperation::Append, kind).not_applied().at(key));
             }
             Some(Bug::VersionIgnored) => append.expected = None,
-            Some(Bug::VersionBeforeRetry) if is_retry && append.expected.is_some() => {
-                let kind = StoreErrorKind::Conflict;
-                return Err(StoreError::new(StoreOperation::Append, kind).not_applied().at(key));
-            }
             Some(Bug::RetryNotRecognized) => append.write = self.fresh_write(),
             Some(Bug::WriterPrunedEarly) if is_retry => {
                 let newest = self.state().newest_writer.get(&at).copied();

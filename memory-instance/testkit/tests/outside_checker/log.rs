@@ -52,6 +52,8 @@ pub(crate) enum Reply {
     Spliced,
     /// The messages of a window; `None` for a summary.
     Window(Vec<Option<u64>>),
+    /// No window fits its budget, which the log cannot judge unless it is empty.
+    NoWindow,
     Counted(Counts),
 }
 
@@ -112,6 +114,7 @@ impl SequentialSpec for Log {
                 self.read(*before, *limit) == *content && self.learn(*generation)
             }
             (Request::Window, Reply::Window(shown)) => self.is_window(shown),
+            (Request::Window, Reply::NoWindow) => !self.content.is_empty(),
             (Request::Append { batch, expected: Some(expected), .. }, Reply::Conflict) => {
                 !self.batches.contains_key(batch) && !self.is_certainly_at(expected)
             }

@@ -82,6 +82,7 @@ fn reply_of(line: &Value, request: &Request) -> Option<Reply> {
             let generation = generation.or_else(|| answer["page"]["generation"].as_u64());
             Reply::Content(messages().map(content_of).collect(), generation)
         }
+        Request::Window if answer["messages"].is_null() => Reply::NoWindow,
         Request::Window => Reply::Window(messages().map(Value::as_u64).collect()),
         Request::Count => {
             let count = |name: &str| answer[name].as_u64().unwrap();
@@ -211,6 +212,7 @@ fn outside_checker_finds_planted_bugs() {
         // Conflicts.
         Bug::VersionIgnored,
         Bug::ConflictApplied,
+        Bug::ConflictWithoutReason,
         Bug::WithdrawalIgnoresNewer,
     ];
     for bug in bugs {
