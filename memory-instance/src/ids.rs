@@ -62,6 +62,11 @@ impl Ids {
         }
     }
 
+    /// The number of an attempt to copy a memory.
+    pub(crate) fn attempt(&self) -> u64 {
+        Uuid::from_u128(self.bits()).as_u64_pair().1
+    }
+
     /// A UUID, version 7, of this time, unique across processes. The store identifies a flush by it.
     pub(crate) fn uuid(&self, now_millis: u64) -> Uuid {
         let [_, _, _, _, _, _, random @ ..] = self.bits().to_be_bytes();

@@ -26,10 +26,10 @@ impl RedisStore {
         &self,
         key: &MemoryKey,
         access: Access,
-        CopyWrite { copy, step }: &CopyWrite,
+        CopyWrite { copy, attempt, step }: &CopyWrite,
     ) -> Result<CopyProgress, StoreError> {
         let refuse = |kind| StoreError::new(OPERATION, kind).not_applied().at(key);
-        let (mut call, token) = self.copy_call(key, access, &copy.simple().to_string());
+        let (mut call, token) = self.copy_call(key, access, (&copy.simple().to_string(), *attempt));
         match step {
             CopyStep::Begin => call.arg("begin"),
             CopyStep::Discard => call.arg("discard").arg(""),
@@ -80,10 +80,15 @@ impl RedisStore {
         self.send_copy(key, &call, token).await
     }
 
-    fn copy_call(&self, key: &MemoryKey, access: Access, copy: &str) -> (Cmd, FencingToken) {
+    fn copy_call(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        (copy, attempt): (&str, u64),
+    ) -> (Cmd, FencingToken) {
         let mut call = self.call(&COPY, key, &[]);
         let token = right(&mut call, access);
-        call.arg(copy).arg(u64::try_from(COPY_LIFETIME.as_millis()).unwrap_or(u64::MAX));
+        call.arg(copy).arg(format!("{} {attempt:016x}", COPY_LIFETIME.as_millis()));
         (call, token)
     }
 
@@ -189,7 +194,7 @@ impl RedisStore {
         access: Access,
         generation: Generation,
     ) -> Result<(), StoreError> {
-        let (mut call, token) = self.copy_call(key, access, "0");
+        let (mut call, token) = self.copy_call(key, access, ("0", 0));
         call.arg("discard").arg(generation.number());
         self.write(StoreOperation::Remove, key, &COPY, &call, token).await.map(drop)
     }

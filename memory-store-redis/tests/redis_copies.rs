@@ -36,8 +36,10 @@ async fn long_memory_is_copied_with_all_writers() {
     let messages = store.read(&k, Read::default()).await.unwrap().messages;
     let copy = Uuid::from_u128(1);
     let last = messages.last().unwrap().meta.sequence;
-    let step =
-        async |step| store.write_copy(&to, Access::OPEN, &CopyWrite { copy, step }).await.unwrap();
+    let step = async |step| {
+        let write = CopyWrite { copy, attempt: 1, step };
+        store.write_copy(&to, Access::OPEN, &write).await.unwrap()
+    };
     step(CopyStep::Begin).await;
     assert_eq!(step(CopyStep::Messages(messages)).await, CopyProgress::reached(last, 0));
     let memory = store.link().keys().memory(to.as_str());

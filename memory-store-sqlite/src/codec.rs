@@ -10,7 +10,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, Row, ToSql};
 use uuid::Uuid;
 
-pub(crate) use self::head::{HeadRow, LastWrite, SELECT_HEAD};
+pub(crate) use self::head::{HeadRow, LastWrite, SELECT_HEAD, Unfinished};
 use crate::error::JobError;
 use crate::schema::SEQUENCE_BITS;
 

@@ -25,6 +25,8 @@ pub(super) const CASES: &[Case] = cases_of![
     copy_is_resumed_where_it_ended,
     memory_is_not_replaced_by_a_copy,
     another_copy_takes_the_place,
+    late_part_of_a_discarded_attempt_is_refused,
+    resumed_copy_takes_no_earlier_attempt,
     incomplete_copy_is_not_finished,
     abandoned_copy_is_swept,
     continued_copy_is_not_swept,
@@ -64,7 +66,17 @@ impl Subject {
     }
 
     pub(super) async fn step(&self, to: &MemoryKey, copy: u128, step: CopyStep) -> CopyProgress {
-        let write = CopyWrite { copy: Uuid::from_u128(copy), step };
+        self.attempt(1, to, copy, step).await
+    }
+
+    async fn attempt(
+        &self,
+        attempt: u64,
+        to: &MemoryKey,
+        copy: u128,
+        step: CopyStep,
+    ) -> CopyProgress {
+        let write = CopyWrite { copy: Uuid::from_u128(copy), attempt, step };
         self.store.write_copy(to, Access::OPEN, &write).await.unwrap()
     }
 
@@ -74,7 +86,7 @@ impl Subject {
         copy: u128,
         step: CopyStep,
     ) -> StoreErrorKind {
-        let write = CopyWrite { copy: Uuid::from_u128(copy), step };
+        let write = CopyWrite { copy: Uuid::from_u128(copy), attempt: 1, step };
         let refused = self.store.write_copy(to, Access::OPEN, &write).await.unwrap_err();
         assert_eq!(refused.applied(), Applied::No);
         refused.kind().clone()
@@ -295,6 +307,56 @@ async fn another_copy_takes_the_place(subject: Subject) {
     subject.assert_equal(&k, &to).await;
 }
 
+/// The attempts have the same id, and the messages of the first were other ones.
+async fn late_part_of_a_discarded_attempt_is_refused(subject: Subject) {
+    let (k, old) = (rich(&subject).await, key("old"));
+    subject.append(&old, writer(1).write(1), &["A", "B", "C", "D", "E", "F"]).await;
+    let steps = subject.steps(&k).await;
+    let late = subject.steps(&old).await;
+    let archived = steps.iter().find(|step| matches!(step, CopyStep::Archived { .. }));
+    let late: Vec<_> = late.into_iter().chain(archived.cloned()).collect();
+    let expiry = COPY_LIFETIME + Duration::from_secs(1);
+    for round in 0..3 {
+        let to = key(&format!("copy-{round}"));
+        subject.step(&to, 1, CopyStep::Begin).await;
+        subject.step(&to, 1, late[0].clone()).await;
+        match round {
+            0 => drop(subject.step(&to, 1, CopyStep::Discard).await),
+            1 => drop(subject.step(&to, 7, CopyStep::Begin).await),
+            _ => subject.clock.advance(expiry),
+        }
+        let begun = subject.attempt(2, &to, 1, CopyStep::Begin).await;
+        assert_eq!(begun, CopyProgress::default());
+        for step in &steps {
+            for late in &late {
+                let refused = subject.refused_step(&to, 1, late.clone()).await;
+                assert_eq!(refused, StoreErrorKind::Conflict);
+            }
+            subject.attempt(2, &to, 1, step.clone()).await;
+        }
+        subject.assert_equal(&k, &to).await;
+    }
+}
+
+async fn resumed_copy_takes_no_earlier_attempt(subject: Subject) {
+    let (k, to) = (rich(&subject).await, key("copy"));
+    let steps = subject.steps(&k).await;
+    subject.step(&to, 1, CopyStep::Begin).await;
+    subject.step(&to, 1, steps[0].clone()).await;
+    let reached = CopyProgress::reached(Sequence::new(1), 0);
+    assert_eq!(subject.attempt(2, &to, 1, CopyStep::Begin).await, reached);
+    let refused = subject.refused_step(&to, 1, steps[1].clone()).await;
+    assert_eq!(refused, StoreErrorKind::Conflict);
+    assert_eq!(subject.attempt(2, &to, 1, CopyStep::Begin).await, reached);
+    for step in &steps {
+        subject.attempt(2, &to, 1, step.clone()).await;
+    }
+    subject.assert_equal(&k, &to).await;
+    // A complete copy answers every attempt.
+    let again = subject.step(&to, 1, steps[1].clone()).await;
+    assert_eq!(again, CopyProgress::complete());
+}
+
 async fn incomplete_copy_is_not_finished(subject: Subject) {
     let k = rich(&subject).await;
     let steps = subject.steps(&k).await;
@@ -305,7 +367,7 @@ async fn incomplete_copy_is_not_finished(subject: Subject) {
         let mut refused = Vec::new();
         for (number, step) in steps.iter().enumerate() {
             let copy = Uuid::from_u128(left_out as u128 + 5);
-            let write = CopyWrite { copy, step: step.clone() };
+            let write = CopyWrite { copy, attempt: 1, step: step.clone() };
             if number != left_out
                 && let Err(error) = subject.store.write_copy(&to, Access::OPEN, &write).await
             {
@@ -388,7 +450,7 @@ async fn stale_lease_cannot_copy(subject: Subject) {
     if subject.store.lease_domain().is_none() {
         subject.store.claim(&to, lease(7)).await.unwrap();
     }
-    let write = CopyWrite { copy: Uuid::from_u128(1), step: CopyStep::Begin };
+    let write = CopyWrite { copy: Uuid::from_u128(1), attempt: 1, step: CopyStep::Begin };
     let access = Access::with_lease(lease(6));
     let refused = subject.store.write_copy(&to, access, &write).await.unwrap_err();
     assert!(matches!(refused.kind(), StoreErrorKind::Fenced { .. }), "{refused}");

@@ -238,6 +238,9 @@ pub struct ForkOrigin {
 pub struct CopyWrite {
     /// The id of the copy, by which steps that are sent again and a copy that is resumed are recognized.
     pub copy: Uuid,
+    /// A random number of the attempt, so that a late step of an earlier attempt is refused. An attempt begins with
+    /// [`CopyStep::Begin`], and from then on only its steps are taken.
+    pub attempt: u64,
     /// The step.
     pub step: CopyStep,
 }
@@ -245,7 +248,7 @@ pub struct CopyWrite {
 /// A step of a copy.
 #[derive(Debug, Clone, PartialEq)]
 pub enum CopyStep {
-    /// Begins the copy, or resumes it. An unfinished copy with another id is discarded.
+    /// Begins the copy, or resumes it in this attempt. An unfinished copy with another id is discarded.
     Begin,
     /// Present messages, ascending. Those at places that the copy has come to are skipped.
     Messages(Vec<StoredMessage>),

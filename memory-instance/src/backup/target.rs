@@ -44,6 +44,7 @@ impl Inner {
         copy: Uuid,
         mut chunks: impl Chunks,
     ) -> Result<Done, Stopped> {
+        let copy = (copy, self.backend.ids.attempt());
         let progress = self.copy_step(copy, CopyStep::Begin, None).await?;
         if progress.complete {
             return Ok(Done::Before);
@@ -74,16 +75,16 @@ impl Inner {
 
     async fn copy_step(
         &self,
-        copy: Uuid,
+        (copy, attempt): (Uuid, u64),
         step: CopyStep,
         lease: Option<LeaseProof>,
     ) -> Result<CopyProgress, MemoryError> {
         let waits = self.rules.lock.wait_timeout();
-        Ok(self.write(&CopyWrite { copy, step }, lease, waits).await?)
+        Ok(self.write(&CopyWrite { copy, attempt, step }, lease, waits).await?)
     }
 
     /// Removes an unfinished copy.
     pub(crate) async fn discard_copy(&self, lease: LeaseProof) -> Result<(), MemoryError> {
-        self.copy_step(Uuid::nil(), CopyStep::Discard, Some(lease)).await.map(drop)
+        self.copy_step((Uuid::nil(), 0), CopyStep::Discard, Some(lease)).await.map(drop)
     }
 }

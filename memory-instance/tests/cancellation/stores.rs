@@ -171,7 +171,7 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             ];
             let mut ended = true;
             for step in steps {
-                let write = CopyWrite { copy, step };
+                let write = CopyWrite { copy, attempt: 1, step };
                 let done = cut.off(store.write_copy(&to, Access::OPEN, &write)).await;
                 ended &= done.map(Result::unwrap).is_some();
                 store.write_copy(&to, Access::OPEN, &write).await.unwrap();

@@ -172,7 +172,7 @@ async fn unfinished_fork_is_refused_and_completed(on: On) {
     talk(&memory, 40).await;
     let copy = Uuid::from_u128(7);
     for step in [CopyStep::Begin, CopyStep::Messages(memory.messages().await.unwrap())] {
-        let write = CopyWrite { copy, step };
+        let write = CopyWrite { copy, attempt: 1, step };
         world.manager.store().write_copy(fork.key(), Access::OPEN, &write).await.unwrap();
     }
     let refused = fork.messages().await.unwrap_err();

@@ -1,5 +1,5 @@
 -- KEYS: memory, lease, fences. ARGV 4...: owner, token, the id of the copy, the lifetime of an unfinished copy in
--- milliseconds, and the step with its arguments:
+-- milliseconds with the attempt after a space, and the step with its arguments:
 --   begin
 --   messages: of each message its place and itself, ascending
 --   archived: the number of the removal, how many messages it has, the removal with its last messages (else empty), the id
@@ -10,12 +10,14 @@
 --     classes, of each its name, messages and tokens, then the other fields of the memory with their values
 --   discard: the generation at which the copy must be, or empty for any
 -- Returns {'A', 1 if the copy is complete, the last place, the last complete removal}, {'X'} if there is a memory, {'C'} if
--- another copy or none is under way, {'B'} if the copy lacks messages, or a refusal.
+-- another copy, another attempt or none is under way, {'B'} if the copy lacks messages, or a refusal.
 local FINISHED = {
   'version', 'last', 'messages', 'tokens', 'summaries', 'appended', 'summarized', 'evicted', 'cleared', 'withdrawn',
   'receipts',
 }
-local lifetime, step = tonumber(ARGV[7]), ARGV[8]
+local lifetime, attempt = string.match(ARGV[7], '^(%d+) (%x+)$')
+local step = ARGV[8]
+lifetime = tonumber(lifetime)
 -- Deletes what is there, except the registration of watchers.
 local function unlink()
   redis.call('UNLINK', key)
@@ -45,9 +47,14 @@ if leftover or state.id ~= copy then
     unlink()
   end
   state = {
-    id = copy, generation = state.generation, fence = fence, flush_fence = state.flush_fence, last = 0, removal = 0,
+    id = copy, attempt = attempt, generation = state.generation, fence = fence, flush_fence = state.flush_fence, last = 0, removal = 0,
     open = 0, reached = 0, came = 0, following = 1, bytes = 0, writers = 0,
   }
+end
+if step == 'begin' then
+  state.attempt = attempt
+elseif state.attempt ~= attempt then
+  return {'C'}
 end
 state.generation, state.fence = next_generation(state.generation), fence
 local set = {}
@@ -145,7 +152,7 @@ if step ~= 'finish' then
   end
   add('h', UNFINISHED)
   add('c', table.concat({
-    copy, state.generation, fence, state.flush_fence, text_of(now() + lifetime * 1000), table.concat(numbers, ' '),
+    copy .. attempt, state.generation, fence, state.flush_fence, text_of(now() + lifetime * 1000), table.concat(numbers, ' '),
   }, ' '))
   in_chunks('HSET', set)
   redis.call('PEXPIRE', key, lifetime)

@@ -3,7 +3,7 @@
 -- none; `leftover` is whether it or an expired memory must be deleted first, and `fence` the token after the write.
 --
 -- An unfinished copy is a hash whose head has a form that no other script reads. Its fields are those of a memory, and
---   c   its state: id, generation, fence, flush fence, when it ends, the last place, the last complete removal, the one
+--   c   its state: id and attempt without a space between, generation, fence, flush fence, when it ends, the last place, the last complete removal, the one
 --       that is not complete or 0, the last place of that, how many messages of it came, the next index of a removal, the
 --       bytes of all complete ones, and how many fields of writers came
 --   f   of a memory that was copied: the id of the copy, and the memory that it was forked from, or nothing
@@ -17,10 +17,12 @@ if stored[1] == UNFINISHED then
   local id, generation, fence, flush_fence, expires, rest =
     string.match(stored[2] or '', '^(%x+) (%d+) (%d+) (%d+) (%d+) ([%d ]+)$')
   local numbers = numbers_of(rest)
-  if not id or #numbers ~= #STATE then
+  if not id or #id ~= 48 or #numbers ~= #STATE then
     return error('CORRUPT ' .. key .. ' holds a copy that is not ours')
   end
-  state = {id = id, generation = generation, fence = fence, flush_fence = flush_fence}
+  state = {
+    id = string.sub(id, 1, 32), attempt = string.sub(id, 33), generation = generation, fence = fence, flush_fence = flush_fence,
+  }
   for n, name in ipairs(STATE) do
     state[name] = numbers[n]
   end

@@ -27,11 +27,18 @@ pub(crate) struct HeadRow {
     pub(crate) writers: Vec<LastWrite>,
     /// The newest time of origin of a session writer whose record was pruned, in milliseconds.
     pub(crate) forgotten: u64,
-    /// The id of the copy that is not complete. The memory can then be neither read nor written.
-    pub(crate) unfinished: Option<Uuid>,
+    /// The copy that is not complete. The memory can then be neither read nor written.
+    pub(crate) unfinished: Option<Unfinished>,
 }
 
-/// The first byte of the writers of an unfinished copy, before the copy's id. Their length is that of no list of
+/// A copy that is not complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unfinished {
+    pub(crate) copy: Uuid,
+    pub(crate) attempt: u64,
+}
+
+/// The first byte of the writers of an unfinished copy, before the copy's id and its attempt. Their length is that of no list of
 /// writers, so no column is needed that each append would have to write.
 const UNFINISHED: u8 = b'u';
 
@@ -110,7 +117,11 @@ impl HeadRow {
         let unfinished = match rest {
             [] => None,
             [UNFINISHED, id @ ..] if writers.is_empty() => {
-                Some(Uuid::from_slice(id).map_err(|error| odd(18, Type::Blob, error))?)
+                let (copy, attempt) = id.split_at_checked(16).unwrap_or((id, &[]));
+                let copy = Uuid::from_slice(copy).map_err(|error| odd(18, Type::Blob, error))?;
+                let attempt = <[u8; 8]>::try_from(attempt);
+                let attempt = attempt.map_err(|error| odd(18, Type::Blob, error))?;
+                Some(Unfinished { copy, attempt: u64::from_be_bytes(attempt) })
             }
             _ => return Err(odd(18, Type::Blob, UnknownForm)),
         };
@@ -120,8 +131,9 @@ impl HeadRow {
     }
 
     pub(crate) fn writers(&self) -> Vec<u8> {
-        if let Some(copy) = self.unfinished {
-            return std::iter::once(UNFINISHED).chain(copy.into_bytes()).collect();
+        if let Some(Unfinished { copy, attempt }) = self.unfinished {
+            let id = copy.into_bytes().into_iter().chain(attempt.to_be_bytes());
+            return std::iter::once(UNFINISHED).chain(id).collect();
         }
         self.writers.iter().copied().flat_map(LastWrite::to_bytes).collect()
     }

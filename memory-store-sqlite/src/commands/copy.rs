@@ -15,7 +15,7 @@ use super::archive::{next_removal, places_of};
 use super::batch::Batch;
 use super::step::Step;
 use super::{Command, PAGES_OF_REMOVAL, bytes_of};
-use crate::codec::{ENDED, Encoded, HeadRow, int};
+use crate::codec::{ENDED, Encoded, HeadRow, Unfinished, int};
 use crate::error::JobError;
 use crate::schema::SEQUENCE_BITS;
 
@@ -50,22 +50,26 @@ impl Command for CopyRows {
 
     fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<CopyProgress, JobError> {
         let mut step = batch.copy_step(key)?;
-        let CopyWrite { copy, step: write } = &self.write;
+        let CopyWrite { copy, attempt, step: write } = &self.write;
         if step.is_made_by(*copy)? == MadeBy::This {
             return Ok(CopyProgress::complete());
         }
+        let this = Unfinished { copy: *copy, attempt: *attempt };
         let unfinished = step.loaded.row.unfinished;
         let fence = step.check_writer_lease(self.access.lease)?;
         match write {
-            CopyStep::Begin if unfinished == Some(*copy) => step.begin()?,
-            CopyStep::Begin => step.begin_copy(Some(*copy))?,
+            CopyStep::Begin if unfinished.is_some_and(|one| one.copy == *copy) => {
+                step.begin()?;
+                step.loaded.row.unfinished = Some(this);
+            }
+            CopyStep::Begin => step.begin_copy(Some(this))?,
             CopyStep::Discard => {
                 if unfinished.is_some() {
                     step.begin_copy(None)?;
                 }
                 return Ok(CopyProgress::default());
             }
-            _ if unfinished != Some(*copy) => {
+            _ if unfinished != Some(this) => {
                 return Err(JobError::Refused(StoreErrorKind::Conflict));
             }
             CopyStep::Messages(messages) => {
@@ -154,7 +158,7 @@ impl Step<'_> {
     }
 
     /// Empties the memory for a copy; without one, ends it.
-    pub(super) fn begin_copy(&mut self, copy: Option<Uuid>) -> Result<(), JobError> {
+    pub(super) fn begin_copy(&mut self, copy: Option<Unfinished>) -> Result<(), JobError> {
         self.begin()?;
         self.remove_rest()?;
         let HeadRow { id, receipts, head, .. } = &self.loaded.row;

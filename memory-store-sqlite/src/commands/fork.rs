@@ -15,7 +15,7 @@ use super::batch::Batch;
 use super::copy::MadeBy;
 use super::erase::read_erasure;
 use super::{Command, PAGES_OF_REMOVAL};
-use crate::codec::{HeadRow, int};
+use crate::codec::{HeadRow, Unfinished, int};
 use crate::error::JobError;
 use crate::schema::SEQUENCE_BITS;
 
@@ -61,7 +61,7 @@ impl Command for ForkRows {
         let Taken { frame, messages, removals } = taken;
 
         let mut step = batch.copy_step(key)?;
-        step.begin_copy(Some(fork.copy))?;
+        step.begin_copy(Some(Unfinished { copy: fork.copy, attempt: 0 }))?;
         let connection = step.connection;
         let first = step.loaded.row.first_place();
         connection.prepare_cached(COPY_MESSAGES)?.execute(params![

@@ -19,6 +19,7 @@ use crate::write::WriterId;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Unfinished {
     copy: Uuid,
+    attempt: u64,
     expires_at: Timestamp,
     /// Changes with each part, so that a sweep does not remove a copy that is continued.
     pub(super) generation: Generation,
@@ -106,6 +107,7 @@ impl MemoryState {
         if write.step == CopyStep::Begin && !is_same {
             self.unfinished = Some(Unfinished {
                 copy: write.copy,
+                attempt: write.attempt,
                 expires_at: now,
                 generation: self.head.generation,
                 messages: BTreeMap::new(),
@@ -116,8 +118,12 @@ impl MemoryState {
         let Some(copy) = self.unfinished.as_mut().filter(|copy| copy.copy == write.copy) else {
             return Err(StoreErrorKind::Conflict);
         };
+        if copy.attempt != write.attempt && write.step != CopyStep::Begin {
+            return Err(StoreErrorKind::Conflict);
+        }
         match &write.step {
-            CopyStep::Begin | CopyStep::Discard => {}
+            CopyStep::Begin => copy.attempt = write.attempt,
+            CopyStep::Discard => {}
             CopyStep::Messages(messages) => copy.add(messages),
             CopyStep::Archived { removal, messages, end } => {
                 copy.add_archived(removal, messages, end.as_ref())?;

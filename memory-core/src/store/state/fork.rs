@@ -39,7 +39,7 @@ impl MemoryState {
         let count = u64::try_from(messages.len()).unwrap_or(u64::MAX);
         let last = messages.last().map_or(Sequence::ZERO, |newest| newest.meta.sequence);
         frame.check_copied(count, last, CopiedRemovals::Complete)?;
-        let step = |step| CopyWrite { copy: fork.copy, step };
+        let step = |step| CopyWrite { copy: fork.copy, attempt: 0, step };
         // An attempt in parts may have left something under this id.
         self.write_copy(access, &step(CopyStep::Discard), now)?;
         self.write_copy(access, &step(CopyStep::Begin), now)?;
