@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use super::read::{PAGES, page_limit, with_lengths};
 use super::splice::receipt;
 use super::unused::DAY;
 use super::{Case, Subject, batch, cases_of, key, message, writer};
@@ -18,6 +19,7 @@ pub(super) const CASES: &[Case] = cases_of![
     needs: Archive,
     removed_messages_are_archived,
     archived_messages_are_read_in_pages,
+    archived_pages_end_at_a_number_of_bytes,
     removals_are_listed_newest_first,
     splice_without_archive_keeps_the_archive,
     splice_without_removals_archives_nothing,
@@ -214,6 +216,23 @@ async fn archived_messages_are_read_in_pages(subject: Subject) {
         assert!(subject.archived(&k, unknown).await.is_empty());
     }
     assert!(subject.archived(&key("other"), number).await.is_empty());
+}
+
+async fn archived_pages_end_at_a_number_of_bytes(subject: Subject) {
+    for (number, (lengths, messages, bytes, expected)) in PAGES.into_iter().enumerate() {
+        let k = with_lengths(&subject, &format!("k{number}"), lengths).await;
+        subject.flush(&k, 1, eviction(&[1, 2, 3, 4, 5]), Some(FOREVER)).await;
+        let removal = subject.removals(&k).await[0].number;
+        let (mut sizes, mut after) = (Vec::new(), Sequence::ZERO);
+        loop {
+            let limit = page_limit(messages, bytes);
+            let page = subject.store.archived(&k, removal, after, limit).await.unwrap();
+            let Some(last) = page.last() else { break };
+            after = last.meta.sequence;
+            sizes.push(page.len());
+        }
+        assert_eq!(sizes, expected, "{lengths:?}, {messages} messages, {bytes} bytes");
+    }
 }
 
 async fn removals_are_listed_newest_first(subject: Subject) {

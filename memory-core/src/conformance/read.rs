@@ -49,14 +49,38 @@ async fn pages_have_no_gap_or_overlap(subject: Subject) {
     assert_eq!(pages, [vec!["a", "b"], vec!["c", "d"], vec!["e"]]);
 }
 
-async fn pages_end_at_a_number_of_bytes(subject: Subject) {
-    let k = key("k");
-    let texts: Vec<_> = ["a", "b", "c", "d", "e"].map(|text| text.repeat(1_000)).into();
+/// The lengths of texts, a limit of messages and of bytes, and the sizes of the pages. Stores count some bytes more for each
+/// message.
+pub(super) const PAGES: [(&[usize], usize, u64, &[usize]); 8] = [
+    (&[1_000; 5], usize::MAX, 1, &[1; 5]),
+    (&[1_000; 5], usize::MAX, 1_500, &[2, 2, 1]),
+    (&[1_000; 5], usize::MAX, 100_000, &[5]),
+    (&[1_000; 5], 2, 100_000, &[2, 2, 1]),
+    (&[1_000; 5], 3, 1_500, &[2, 2, 1]),
+    (&[1_000; 5], 1, u64::MAX, &[1; 5]),
+    // The message that exceeds the limit is part of the page.
+    (&[10, 2_000, 10, 10, 2_000], usize::MAX, 1_500, &[2, 3]),
+    // More than some stores read at once.
+    (&[30_000; 5], usize::MAX, 100_000, &[4, 1]),
+];
+
+/// Appends messages with texts of these lengths to a memory of this name.
+pub(super) async fn with_lengths(subject: &Subject, name: &str, lengths: &[usize]) -> MemoryKey {
+    let k = key(name);
+    let texts: Vec<_> = lengths.iter().map(|length| "x".repeat(*length)).collect();
     let texts: Vec<_> = texts.iter().map(String::as_str).collect();
     subject.append(&k, writer(1).write(1), &texts).await;
-    for (bytes, expected) in [(1, vec![1; 5]), (1_500, vec![2, 2, 1]), (100_000, vec![5])] {
-        let limit = PageLimit { messages: NonZeroUsize::MAX, bytes };
-        let mut read = Read { after: None, limit: Some(limit) };
+    k
+}
+
+pub(super) fn page_limit(messages: usize, bytes: u64) -> PageLimit {
+    PageLimit { messages: NonZeroUsize::new(messages).unwrap(), bytes }
+}
+
+async fn pages_end_at_a_number_of_bytes(subject: Subject) {
+    for (number, (lengths, messages, bytes, expected)) in PAGES.into_iter().enumerate() {
+        let k = with_lengths(&subject, &format!("k{number}"), lengths).await;
+        let mut read = Read { after: None, limit: Some(page_limit(messages, bytes)) };
         let mut sizes = Vec::new();
         loop {
             let page = subject.store.read(&k, read).await.unwrap();
@@ -66,11 +90,8 @@ async fn pages_end_at_a_number_of_bytes(subject: Subject) {
                 break;
             }
         }
-        assert_eq!(sizes, expected, "{bytes} bytes");
+        assert_eq!(sizes, expected, "{lengths:?}, {messages} messages, {bytes} bytes");
     }
-    let all = PageLimit { messages: NonZeroUsize::MIN, bytes: u64::MAX };
-    let page = subject.store.read(&k, Read { after: None, limit: Some(all) }).await.unwrap();
-    assert_eq!((page.messages.len(), page.more), (1, true));
 }
 
 async fn reader_gets_only_newer_messages(subject: Subject) {
