@@ -166,9 +166,10 @@ async fn fork_of_a_changed_origin_is_refused(subject: Subject) {
     let other = key("other");
     subject.fork(&other, &fork).await;
     assert_eq!(subject.messages(&other).await, subject.messages(&k).await[..5]);
+    let whole = subject.planned_fork(&k, 6, 8).await;
     subject.flush(&k, 1, summary(&[2, 3], "*sum"), Some(FOREVER)).await;
     let missing = Fork { from: key("missing"), ..fork.clone() };
-    for fork in [fork, missing] {
+    for fork in [fork, whole, missing] {
         assert_eq!(subject.refused_fork(&to, &fork).await, StoreErrorKind::Conflict);
         assert_eq!(subject.texts(&to).await, [""; 0]);
     }
