@@ -34,6 +34,14 @@ pub struct View {
     bytes: usize,
 }
 
+/// The place of a cursor in a view.
+enum Position {
+    /// Between the messages before it and those after it: its own message, or nothing.
+    At(Range<usize>),
+    /// It is of another generation, or its message was lost in a rollback.
+    Over,
+}
+
 impl View {
     /// The position up to which the memory was read.
     #[must_use]
@@ -114,18 +122,22 @@ impl View {
         page
     }
 
-    /// At most `limit` messages after a cursor. `None` if only the store can answer: the cursor is not known to be
-    /// valid here, or messages cannot be decoded.
+    /// At most `limit` messages after a cursor, as the store returns them: from the start, if the cursor is over. `None` if
+    /// only the store can answer: the cursor is without an id and after the view, or messages cannot be decoded.
     #[must_use]
     pub fn page(&self, after: Option<Cursor>, limit: Option<NonZeroUsize>) -> Option<Page> {
         let start = match after {
             None => Cursor::from(self.cursor.generation),
             Some(after) => after,
         };
-        let from = self.around(start)?.end;
+        let (from, start, restarted) = match self.position(start)? {
+            Position::At(range) => (range.end, start, false),
+            Position::Over => (0, self.cursor.generation.into(), start != Cursor::default()),
+        };
         let all = self.metas.len();
         let to = limit.map_or(all, |limit| from.saturating_add(limit.get()).min(all));
         let mut page = Page::new(start);
+        page.restarted = restarted;
         page.more = to < all;
         page.messages = self.stored(from, to);
         if let Some(last) = page.messages.last() {
@@ -138,13 +150,18 @@ impl View {
     #[must_use]
     pub fn page_before(&self, before: Option<Cursor>, limit: NonZeroUsize) -> Option<Page> {
         let generation = self.cursor.generation;
-        let to = match before {
-            None if !self.has_damage() => self.metas.len(),
-            None => return None,
-            Some(before) => self.around(before)?.start,
+        let all = self.metas.len();
+        let (to, start, restarted) = match before {
+            None if self.has_damage() => return None,
+            None => (all, generation.into(), false),
+            Some(before) => match self.position(before)? {
+                Position::At(range) => (range.start, before, false),
+                Position::Over => (all, generation.into(), true),
+            },
         };
         let from = to.saturating_sub(limit.get());
-        let mut page = Page::new(before.unwrap_or(generation.into()));
+        let mut page = Page::new(start);
+        page.restarted = restarted;
         page.more = from > 0;
         page.messages = self.stored(from, to);
         if let Some(first) = page.messages.first() {
@@ -153,23 +170,25 @@ impl View {
         Some(page)
     }
 
-    /// The range between the messages before a cursor and those after it: its own message, or nothing if that was
-    /// removed. `None` if the cursor is not known to be valid here, or messages cannot be decoded.
-    fn around(&self, cursor: Cursor) -> Option<Range<usize>> {
-        if self.has_damage() || cursor.generation != self.cursor.generation {
+    /// The place of a cursor. `None` if it is not known here, or messages cannot be decoded.
+    fn position(&self, cursor: Cursor) -> Option<Position> {
+        if self.has_damage() {
             return None;
         }
-        if let Some(id) = cursor.id {
-            let at =
-                self.metas.binary_search_by_key(&cursor.sequence, |meta| meta.sequence).ok()?;
-            self.metas.get(at).filter(|meta| meta.id == id)?;
-            return Some(at..at + 1);
+        if cursor.generation != self.cursor.generation {
+            return Some(Position::Over);
         }
-        let is_known = cursor.sequence <= self.cursor.sequence;
-        let count = |is_counted: fn(Sequence, Sequence) -> bool| {
-            self.metas.partition_point(|meta| is_counted(meta.sequence, cursor.sequence))
+        let Some(id) = cursor.id else {
+            let is_known = cursor.sequence <= self.cursor.sequence;
+            let count = |is_counted: fn(Sequence, Sequence) -> bool| {
+                self.metas.partition_point(|meta| is_counted(meta.sequence, cursor.sequence))
+            };
+            let range = count(|place, end| place < end)..count(|place, end| place <= end);
+            return is_known.then_some(Position::At(range));
         };
-        is_known.then(|| count(|place, end| place < end)..count(|place, end| place <= end))
+        let at = self.metas.binary_search_by_key(&cursor.sequence, |meta| meta.sequence).ok();
+        let own = at.filter(|at| self.metas.get(*at).is_some_and(|meta| meta.id == id));
+        Some(own.map_or(Position::Over, |at| Position::At(at..at + 1)))
     }
 
     fn stored(&self, from: usize, to: usize) -> Vec<StoredMessage> {
@@ -295,17 +314,15 @@ mod tests {
         assert!(!first.more && first.cursor == cursor(1));
         let nothing = view.page_before(Some(cursor(1)), two.unwrap());
         assert_eq!(nothing, Some(Page::new(cursor(1))));
+        // Another generation, and another message at the place: from the start, or the newest.
         let other = Cursor { id: Some(message(3).meta.id), ..cursor(2) };
-        assert_eq!(view.page_before(Some(other), two.unwrap()), None);
-        // Another generation, another message at the place, a place beyond.
-        assert_eq!(
-            view.page(Some(Cursor { generation: Generation::new(6), ..cursor(2) }), None),
-            None
-        );
-        assert_eq!(
-            view.page(Some(Cursor { id: Some(message(3).meta.id), ..cursor(2) }), None),
-            None
-        );
+        for over in [Cursor { generation: Generation::new(6), ..cursor(2) }, other] {
+            let first = view.page(Some(over), two).unwrap();
+            assert!(first.restarted && first.more && first.cursor == cursor(2));
+            let newest = view.page_before(Some(over), two.unwrap()).unwrap();
+            assert!(newest.restarted && newest.more && newest.cursor == cursor(4));
+        }
+        // Only the store knows the newest place.
         let beyond = Cursor::unidentified(Generation::new(7), Sequence::new(6));
         assert_eq!(view.page(Some(beyond), None), None);
     }

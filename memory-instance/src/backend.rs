@@ -10,6 +10,7 @@ use memory_lock::{Clock, LockManager};
 use crate::audit::Sink;
 use crate::ids::Ids;
 use crate::lifecycle::Lifecycle;
+use crate::prefixes::Prefixes;
 use crate::views::Views;
 
 /// State that all instances of one store share.
@@ -22,6 +23,8 @@ pub(crate) struct Backend {
     pub(crate) audit: Sink,
     /// The decoded messages of memories that were read.
     pub(crate) views: Views,
+    /// The prefixes of the newest windows.
+    pub(crate) prefixes: Prefixes,
     /// The number of lease refreshes that were published as a metric.
     pub(crate) refreshes: AtomicU64,
 }

@@ -16,6 +16,7 @@ use crate::error::MemoryError;
 use crate::ids::Ids;
 use crate::manager::MemoryManager;
 use crate::open;
+use crate::prefixes::Prefixes;
 use crate::rules::{Extensions, FlushMode, Rules};
 use crate::views::{VIEW_BYTES, Views};
 
@@ -234,6 +235,7 @@ impl ManagerBuilder {
             lifecycle: Arc::default(),
             audit: self.audit,
             views: Views::new(self.view_bytes),
+            prefixes: Prefixes::default(),
             refreshes: AtomicU64::new(0),
         };
         Ok(MemoryManager::new(self.project, rules, backend, self.cached_instances))

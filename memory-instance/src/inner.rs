@@ -16,7 +16,6 @@ use crate::error::{LeaseError, MemoryError, WriteError};
 use crate::flush::failures::FlushFailures;
 use crate::kinds::Kinds;
 use crate::lifecycle::{Activity, Underway};
-use crate::prefixes::Prefixes;
 use crate::rules::Rules;
 use crate::views::{ColdRead, Found, ViewState};
 use crate::writers::{Writer, Writers};
@@ -44,8 +43,6 @@ pub(crate) struct Inner {
     pub(crate) flush_failures: FlushFailures,
     /// The tokens by which providers' reports exceeded the counts of windows.
     pub(crate) calibrations: Calibrations,
-    /// The prefixes of the newest windows.
-    pub(crate) prefixes: Prefixes,
 }
 
 impl Inner {
@@ -75,7 +72,6 @@ impl Inner {
             flushing: AtomicBool::new(false),
             flush_failures: FlushFailures::default(),
             calibrations: Calibrations::default(),
-            prefixes: Prefixes::default(),
         })
     }
 

@@ -29,9 +29,10 @@ pub struct ContextWindow {
     pub messages: Vec<Message>,
     /// The tokens of the request, at most the budget.
     pub tokens: u64,
-    /// The tokens at the start of the request, in whole messages, with which an earlier window of this handle began
-    /// too: the part that a provider's prompt cache can answer. 0 in the first window. The four newest windows that
-    /// differ by more than half are compared, so agents with different prompts may take turns.
+    /// The tokens at the start of the request, in whole messages, with which an earlier window of this memory in this
+    /// process began too: the part that a provider's prompt cache can answer. 0 in the first window. The four newest windows
+    /// that differ by more than half are compared, so agents with different prompts may take turns. A manager keeps 4 MiB of
+    /// them: of thousands of memories with long windows, the first window after a long pause may report 0.
     pub unchanged_tokens: u64,
     /// The changes without which the provider would reject the request.
     pub repairs: Vec<Repair>,
@@ -233,7 +234,8 @@ impl Inner {
         } else {
             self.plan_from_store(&effective).await.map_err(uncalibrated)?
         };
-        let unchanged_tokens = self.prefixes.advance(plan.prefix_mark(), plan.tokens);
+        let unchanged_tokens =
+            self.backend.prefixes.advance(&self.key, plan.prefix_mark(), plan.tokens);
         let ContextPlan { request, tokens, repairs, left_out, .. } = plan;
         let anchor = Anchor::new(
             snapshot,

@@ -10,7 +10,7 @@ use crate::error::store_error;
 use crate::places::Places;
 use crate::reads::{damaged, text_of, warn_unreadable};
 use crate::store::RedisStore;
-use crate::whole::{PART_MESSAGES, id_of, messages_per_part};
+use crate::whole::{FIRST_MESSAGES, id_of, messages_per_part};
 
 /// The messages that were fetched so far.
 struct Fetching<'a> {
@@ -48,9 +48,13 @@ impl RedisStore {
         let mut index = redis::cmd("HMGET");
         index.arg(&memory).arg("h").arg(&newest).arg("i");
         let mut places: Vec<u64> = places.iter().map(|place| place.number()).collect();
-        let mut rest = places.split_off(places.len().min(*PART_MESSAGES.end()));
+        let mut rest = places.split_off(places.len().min(FIRST_MESSAGES));
         let first = self.fetch_part(&memory, &newest, &places);
-        let (index, first) = futures::future::try_join(self.link().send(&index), first).await?;
+        let fields = async {
+            if rest.is_empty() { Ok(0) } else { Ok(self.fields(&memory).await?.mean_bytes) }
+        };
+        let index = self.link().send(&index);
+        let (index, first, by_fields) = futures::future::try_join3(index, first, fields).await?;
         let mut index = Reply::parts(index)?;
         let Value::BulkString(packed) = index.value()? else { return Ok(None) };
         let (head, base) =
@@ -76,13 +80,20 @@ impl RedisStore {
         }
         // The field of a removed message may still exist.
         rest.retain(|place| there.contains(*place));
-        let mean_bytes = fetching.bytes / fetching.messages.len().max(1);
+        let mut mean_bytes = by_fields.max(fetching.bytes / places.len().max(1));
+        let mut rest = rest.as_slice();
         // One after the other, because flushes fetch messages and leave time to others.
-        for part in rest.chunks(messages_per_part(mean_bytes)) {
+        while !rest.is_empty() {
+            let each = messages_per_part(mean_bytes);
+            let (part, after) = rest.split_at_checked(each).unwrap_or((rest, &[]));
+            let before = fetching.bytes;
             let reply = self.fetch_part(&memory, &newest, part).await?;
             if !fetching.add_part(part, &there, reply)? {
                 return Ok(None);
             }
+            let of_part = (fetching.bytes - before) / part.len().max(1);
+            mean_bytes = of_part.max(by_fields);
+            rest = after;
         }
         Ok(Some(fetching.messages))
     }

@@ -38,9 +38,6 @@ pub(crate) const RESTARTS: u32 = 4;
 /// The number of memories that are checked together when keys are listed.
 pub(crate) const LOOKED_AT: usize = 64;
 
-/// At most how many messages a script reads before it compares their bytes with [`PART_BYTES`].
-const READ_TOGETHER: usize = 64;
-
 const NO_LIMIT: PageLimit = PageLimit { messages: NonZeroUsize::MAX, bytes: u64::MAX };
 
 /// How much one script returns of a read.
@@ -291,13 +288,8 @@ impl RedisStore {
         key: &MemoryKey,
         (after, up_to): (Cursor, Option<u64>),
         size: Size,
-        Wanted { what, known, limit }: Wanted<'_>,
+        Wanted { what, known, .. }: Wanted<'_>,
     ) -> Result<Part, LinkError> {
-        // A reader with a limit must not get many large messages at once.
-        let together = match limit.bytes {
-            u64::MAX => (PART_BYTES / self.mean_bytes.get().max(1)).clamp(1, READ_TOGETHER),
-            _ => 1,
-        };
         let mut arguments = vec![
             after.generation.number().to_string(),
             after.sequence.number().to_string(),
@@ -306,7 +298,6 @@ impl RedisStore {
             u8::from(what == What::Descriptions).to_string(),
             codec::optional_id(after.id),
             size.bytes.to_string(),
-            together.to_string(),
         ];
         let known: Vec<_> = KnownBatch::after(known, after).collect();
         for KnownBatch { first, last, id } in &known {

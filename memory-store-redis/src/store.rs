@@ -20,7 +20,6 @@ use crate::config::{RedisStoreConfig, TokenChecks};
 use crate::error::store_error;
 use crate::names::FoundNames;
 use crate::watch::{ServerWatch, Watches};
-use crate::whole::MeanBytes;
 
 /// Memories in Redis or Valkey, shared by all machines that reach the server.
 ///
@@ -32,7 +31,6 @@ pub struct RedisStore {
     /// The names that sweeps in progress have found.
     pub(crate) found: Arc<FoundNames>,
     pub(crate) watches: Arc<Watches>,
-    pub(crate) mean_bytes: Arc<MeanBytes>,
 }
 
 impl RedisStore {
@@ -60,8 +58,7 @@ impl RedisStore {
         let watches = Arc::<Watches>::default();
         let listener: Weak<Watches> = Arc::downgrade(&watches);
         link.add_listener(listener);
-        let mean_bytes = Arc::default();
-        Self { link, config, found: Arc::default(), watches, mean_bytes }
+        Self { link, config, found: Arc::default(), watches }
     }
 
     /// The link.

@@ -15,8 +15,12 @@ use crate::places::Places;
 use crate::reads::{What, text_of, warn_unreadable};
 use crate::store::RedisStore;
 
-/// The bytes of a message before any was read: the first request of a process asks for few messages.
-const UNKNOWN_BYTES: usize = 8 << 10;
+/// The first request asks for the messages at this many places, where those of a memory are that was never flushed. They
+/// are few, because their sizes are not known.
+pub(crate) const FIRST_MESSAGES: usize = 16;
+
+/// The fields whose sizes the server samples to estimate those of all.
+const SAMPLES: u32 = 32;
 
 /// A command blocks all other clients, so it returns about this many bytes of messages, by the size of those before.
 const PART_BYTES: usize = 128 << 10;
@@ -41,26 +45,11 @@ const BYTES_OF_TOKEN: usize = 4;
 /// Attempts to read the memory in one state.
 const ATTEMPTS: u32 = 3;
 
-/// The bytes of a message in the memories that were read last, on average.
-#[derive(Debug)]
-pub(crate) struct MeanBytes(AtomicUsize);
-
-impl Default for MeanBytes {
-    fn default() -> Self {
-        Self(AtomicUsize::new(UNKNOWN_BYTES))
-    }
-}
-
-impl MeanBytes {
-    pub(crate) fn get(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// Larger messages count at once, smaller ones by a quarter, because a command with large ones blocks other clients.
-    fn add(&self, bytes: usize) {
-        let mean = |before: usize| Some(bytes.max((before / 4 * 3).saturating_add(bytes / 4)));
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, mean);
-    }
+/// The fields of a memory, its archive included.
+pub(crate) struct Fields {
+    count: u64,
+    /// Their bytes on average, by a sample: large messages may follow small ones. 0 if it is not known.
+    pub(crate) mean_bytes: usize,
 }
 
 /// The state of a memory at the first request.
@@ -140,26 +129,23 @@ impl RedisStore {
         let memory = self.link().keys().memory(key.as_str());
         let mut first = redis::cmd("HMGET");
         first.arg(&memory).arg("i").arg("h");
-        // The places of a memory that was never flushed, as many as fit if its messages are as large as those that were
-        // read before.
         let guessed = 1..=match what {
-            What::Messages => messages_per_part(self.mean_bytes.get()) as u64,
+            What::Messages => FIRST_MESSAGES as u64,
             What::Descriptions => 0,
         };
         for place in guessed.clone() {
             first.arg(format!("m{place}"));
         }
-        let mut length = redis::cmd("HLEN");
-        length.arg(&memory);
-        let (first, fields) =
-            futures::future::try_join(self.link().send(&first), self.link().send(&length)).await?;
+        let first = self.link().send(&first);
+        let (first, fields) = futures::future::try_join(first, self.fields(&memory)).await?;
         let mut first = Reply::parts(first)?;
         let (index, head) = (first.value()?, first.value()?);
         let Value::BulkString(head) = head else {
             return Ok(Attempt::Done(Box::new(Reading::new(key, what, Head::default()))));
         };
-        let fields = memory_redis_link::number(fields)?;
-        let Some(found) = self.found(&head, &index, fields) else { return Ok(Attempt::Unfit) };
+        let Some(found) = self.found(&head, &index, fields.count) else {
+            return Ok(Attempt::Unfit);
+        };
         let mut reading = Reading::new(key, what, found.head);
         if reading.head.generation == Generation::default() {
             return Ok(Attempt::Done(Box::new(reading)));
@@ -183,8 +169,8 @@ impl RedisStore {
         } else {
             reading.metas.reserve(rest.len());
         }
-        let by_tokens = reading.bytes_by_tokens();
-        let mean_bytes = mean_bytes(&read).max(by_tokens);
+        let at_least = reading.bytes_by_tokens().max(fields.mean_bytes);
+        let mean_bytes = mean_bytes(&read).max(at_least);
         let each = messages_per_part(mean_bytes);
         let pipelined = match what {
             What::Messages => (PIPELINED_BYTES / (each * mean_bytes).max(1))
@@ -221,7 +207,7 @@ impl RedisStore {
                 return Ok(Attempt::Changed);
             }
             let of_part = (reading.bytes - bytes) / part.len().max(1);
-            let mean = of_part.max(reading.mean_bytes()).max(by_tokens);
+            let mean = of_part.max(reading.mean_bytes()).max(at_least);
             mean_bytes.store(mean, Ordering::Relaxed);
             if what == What::Descriptions && reading.mean_bytes() > LONG_BYTES {
                 return Ok(Attempt::Unfit);
@@ -229,10 +215,21 @@ impl RedisStore {
             answer = answers.next().await;
         }
         drop(answers);
-        if what == What::Messages && reading.bytes > 0 {
-            self.mean_bytes.add(reading.mean_bytes());
-        }
         Ok(Attempt::Done(Box::new(reading)))
+    }
+
+    /// The fields of a memory.
+    pub(crate) async fn fields(&self, memory: &str) -> Result<Fields, LinkError> {
+        let (mut length, mut usage) = (redis::cmd("HLEN"), redis::cmd("MEMORY"));
+        length.arg(memory);
+        usage.arg("USAGE").arg(memory).arg("SAMPLES").arg(SAMPLES);
+        let (length, usage) =
+            futures::future::join(self.link().send(&length), self.link().send(&usage)).await;
+        let count = memory_redis_link::number(length?)?;
+        // A user may not be permitted to ask, and some servers do not know it.
+        let usage = usage.ok().and_then(|usage| memory_redis_link::number::<u64>(usage).ok());
+        let mean_bytes = usage.and_then(|bytes| bytes.checked_div(count)).unwrap_or_default();
+        Ok(Fields { count, mean_bytes: usize::try_from(mean_bytes).unwrap_or(usize::MAX) })
     }
 
     /// `None` for a head or an index that is not sound, which the scripts report.

@@ -76,6 +76,9 @@ const DEEP_EXPIRIES: &str = "1500";
 /// The same for programs whose agents set system prompts.
 const DEEP_PROMPTS: &str = "10000";
 
+/// The same for programs with an archive, erasures, forks and copies.
+const DEEP_PAST: &str = "10000";
+
 /// The number of events that watchers follow while writers are killed, on each backend, in a deep run.
 const DEEP_WATCH_EVENTS: &str = "100000";
 
@@ -273,6 +276,8 @@ impl<'a> Tests<'a> {
                 .env("MEMORY_MODEL_FIRST_EXPIRY", &seed.to_string())
                 .env("MEMORY_MODEL_PROMPTS", DEEP_PROMPTS)
                 .env("MEMORY_MODEL_FIRST_PROMPTS", &seed.to_string())
+                .env("MEMORY_MODEL_PAST", DEEP_PAST)
+                .env("MEMORY_MODEL_FIRST_PAST", &seed.to_string())
                 .env("MEMORY_MODEL_OUTSIDE", DEEP_OUTSIDE)
                 .env("MEMORY_WATCH_EVENTS", DEEP_WATCH_EVENTS)
                 .env("MEMORY_RENDER_HISTORIES", "50000")

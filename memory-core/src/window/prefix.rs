@@ -60,6 +60,12 @@ impl PrefixMark {
         }
     }
 
+    /// The bytes that it occupies.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        size_of::<Self>() + size_of::<Part>() * self.messages.len()
+    }
+
     /// The tokens at the start of this request that are the same in an earlier one: the system prompt and whole
     /// messages. 0 if the API or the system prompt differs.
     #[must_use]

@@ -84,6 +84,14 @@ async fn newest_messages_are_read_without_a_view() {
     let warm = reader.page_before(Some(cold.cursor), two).await.unwrap();
     assert!(warm.restarted && warm.messages.is_empty());
     assert_eq!(warm, writer.page_before(Some(cold.cursor), two).await.unwrap());
+    for appended in 0..4 {
+        let warm = reader.page(Some(cold.cursor), Some(two)).await.unwrap();
+        assert!(warm.restarted);
+        assert_eq!(warm, writer.page(Some(cold.cursor), Some(two)).await.unwrap());
+        let warm = reader.page_before(Some(cold.cursor), two).await.unwrap();
+        assert_eq!(warm, writer.page_before(Some(cold.cursor), two).await.unwrap());
+        writer.append(Message::user(format!("after {appended}"))).await.unwrap();
+    }
 }
 
 /// Fails reads of all messages.
