@@ -8,7 +8,7 @@ use std::time::Duration;
 use memory_core::dialect::ToolCall;
 use memory_core::resource::ArchiveSettings;
 use memory_core::store::{
-    Access, CopyStep, CopyWrite, FrameWriters, Generation, StoreError, StoreErrorKind,
+    Access, CopyStep, CopyWrite, Counters, FrameWriters, Generation, StoreError, StoreErrorKind,
 };
 use memory_core::{
     ContentType, Entry, InMemoryStore, MemoryResource, MemoryStore, Message, Priority, Sequence,
@@ -27,6 +27,7 @@ on_every_backend![
     fork_is_independent_and_names_its_origin,
     fork_of_a_past_place_accounts_for_it,
     fork_has_the_archive_of_its_messages,
+    erased_archived_messages_are_not_counted,
     fork_ends_neither_in_a_unit_nor_summary,
     fork_sent_twice_returns_its_first_result,
     unfinished_fork_is_refused_and_completed,
@@ -96,6 +97,26 @@ async fn fork_of_a_past_place_accounts_for_it(on: On) {
     }
     let nothing = world.manager.memory("m", "nothing").unwrap();
     assert!(nothing.fork(&fork, ForkOptions::new()).await.is_err());
+}
+
+async fn erased_archived_messages_are_not_counted(on: On) {
+    let world = on.world(archiving()).await;
+    let (memory, fork) = (world.memory(), other(&world));
+    talk(&memory, 40).await;
+    let flush = memory.perform_flush().await.unwrap().unwrap();
+    let gone: Vec<_> = flush.summarized.iter().chain(flush.evicted.iter()).collect();
+    memory.erase([gone[1], gone[2]], "test").await.unwrap();
+    talk(&memory, 2).await;
+    // Whole, and without the newest message.
+    let past = world.manager.memory("m", "past").unwrap();
+    memory.fork(&fork, ForkOptions::new()).await.unwrap();
+    memory.fork(&past, at(41)).await.unwrap();
+    for (fork, appended) in [(&fork, 40), (&past, 39)] {
+        let Counters { appended: all, present, summaries, summarized, evicted, withdrawn, .. } =
+            checked(fork, &world.manager).await.head.counters;
+        assert_eq!(all, present.messages - summaries + summarized + evicted + withdrawn);
+        assert_eq!(all, appended);
+    }
 }
 
 async fn fork_has_the_archive_of_its_messages(on: On) {

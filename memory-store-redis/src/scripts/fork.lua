@@ -63,6 +63,10 @@ local function take_archive(head, from, archive, wanted, set)
     if cause and not removal then
       return error('a removal is damaged')
     end
+    if removal and removal.erased then
+      -- Its sums include the erased messages.
+      return error('messages were erased')
+    end
     local last = removal and math.max(removal.ranges[#removal.ranges] or 0,
       (removal.replaced[#removal.replaced] or {place = 0}).place)
     if removal and last <= at then
