@@ -2,6 +2,7 @@
 
 pub(crate) mod count;
 mod group;
+mod members;
 mod open;
 
 use std::borrow::Cow;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 pub(crate) use self::group::{Grouping, Totals};
+pub use self::members::Members;
 use crate::policy::Policy;
 use crate::priority::{ContentType, Priority};
 use crate::stored::MessageMeta;
@@ -182,7 +184,7 @@ impl<'a> Units<'a> {
     /// The messages of one of these units, in order: a call before its results.
     #[must_use]
     pub const fn members(&self, unit: &Unit) -> Members<'_, 'a> {
-        Members { units: self, at: unit.first, left: unit.messages }
+        Members::new(self, unit)
     }
 
     /// The messages of one of these units before this position.
@@ -472,35 +474,6 @@ impl<'a> Standing<'a> {
                 .iter()
                 .position(|block| block.content_types.contains(content_type)),
         }
-    }
-}
-
-/// The messages of a unit, from [`Units::members`].
-#[derive(Debug, Clone)]
-pub struct Members<'u, 'a> {
-    units: &'u Units<'a>,
-    at: u32,
-    left: u32,
-}
-
-impl Members<'_, '_> {
-    /// The index of the next message among the grouped messages.
-    pub(crate) fn next_position(&mut self) -> Option<usize> {
-        self.left = self.left.checked_sub(1)?;
-        let position = self.at as usize;
-        if self.left > 0 {
-            self.at = *self.units.grouping().next.get(position)?;
-        }
-        Some(position)
-    }
-}
-
-impl<'a> Iterator for Members<'_, 'a> {
-    type Item = &'a MessageMeta;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let position = self.next_position()?;
-        self.units.metas.get(position)
     }
 }
 

@@ -181,13 +181,20 @@ fn view_bytes_are_bounded_by_the_json() {
         let lines: Vec<_> =
             messages.iter().map(|message| serde_json::to_string(message).unwrap()).collect();
         json += lines.iter().map(String::len).sum::<usize>();
+        // The whole memory at once, and then turn by turn, as it is written.
+        let (read_at_once, grown) = lines.split_at(lines.len() / 2);
         let mut view = View::default();
         let bytes = allocation_counter::measure(|| {
-            let mut page = Page::new(Generation::new(1).into());
-            page.messages = (lines.iter().zip(1..))
-                .map(|(line, number)| stored(Message::from_json(line).unwrap(), number, &policy))
-                .collect();
-            view.apply(page);
+            let mut number = 0;
+            for lines in std::iter::once(read_at_once).chain(grown.chunks(2)) {
+                let mut page = Page::new(Generation::new(1).into());
+                let stored = |line: &String| {
+                    number += 1;
+                    stored(Message::from_json(line).unwrap(), number, &policy)
+                };
+                page.messages = lines.iter().map(stored).collect();
+                view.apply(page);
+            }
         });
         view_bytes += view.bytes();
         allocated += usize::try_from(bytes.bytes_current).unwrap();
