@@ -46,8 +46,10 @@ pub(crate) struct Common {
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) store: Option<String>,
 
-    /// How the memory works (budget, priorities, flushes): a .yaml, .toml or .json file [default: a
-    /// resource `default` that evicts nothing and counts by o200k_base]
+    /// How the memory works (budget, priorities, flushes, archive): a .yaml, .toml or .json file. Needed to
+    /// clear, flush, rewind or replace all of a memory of another resource than `default`, because its
+    /// archive has the settings of its resource [default: a resource `default` that evicts nothing,
+    /// archives for 30 days and counts by o200k_base]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) resource: Option<PathBuf>,
 
@@ -149,10 +151,15 @@ impl Common {
 pub(crate) const DEFAULT_TOKENIZER: Option<Tokenizer> =
     if cfg!(feature = "full") { Some(Tokenizer::O200kBase) } else { None };
 
-/// The resource that is used without `--resource`.
+/// The id of the resource that is used without `--resource`.
+const BUILT_IN: &str = "default";
+
+/// The resource that is used without `--resource`. A removal into an archive without a bound drops no earlier removal,
+/// because an application may have a resource of the same id that keeps more.
 pub(crate) fn built_in_resource() -> MemoryResource {
-    let mut resource = MemoryResource::new("default", DEFAULT_MAX_TOKENS);
+    let mut resource = MemoryResource::new(BUILT_IN, DEFAULT_MAX_TOKENS);
     resource.tokenizer = DEFAULT_TOKENIZER;
+    resource.archive.max_bytes = u64::MAX;
     resource
 }
 
@@ -260,6 +267,24 @@ impl Memories {
         }
     }
 
+    /// The one memory that is meant by a command that removes messages into its archive. Settings other than those of its
+    /// resource could drop earlier removals, or keep messages that must not be kept.
+    pub(crate) async fn the_one_to_remove_from(
+        &self,
+        alternative: Option<&str>,
+    ) -> anyhow::Result<MemoryInstance> {
+        let memory = self.the_one().await?;
+        let id = memory.key().memory_id();
+        if self.resource_given || id == BUILT_IN {
+            return Ok(memory);
+        }
+        let or = alternative.map_or_else(String::new, |other| format!(", or {other}"));
+        Err(usage(format!(
+            "{}: the archive and budget of resource `{id}` are not known; give its file with --resource{or}",
+            memory.key()
+        )))
+    }
+
     /// The memory at a storage key in the form that `keys --json` and `health` print, because people copy
     /// those.
     async fn at_storage_key(&self, text: &str) -> anyhow::Result<Option<MemoryInstance>> {
@@ -302,7 +327,8 @@ impl Memories {
         Ok(found)
     }
 
-    /// A memory of a resource whose file was not given. It uses the defaults, which remove nothing.
+    /// A memory of a resource whose file was not given. It uses the defaults, which remove nothing. Commands that remove
+    /// messages get the memory from [`the_one_to_remove_from`](Self::the_one_to_remove_from).
     pub(crate) fn with_defaults(
         &self,
         of: &MemoryManager,
@@ -330,6 +356,14 @@ async fn is_there(memory: &MemoryInstance) -> anyhow::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn built_in_archive_drops_no_removal() {
+        use memory_core::store::Durability;
+
+        let retention = built_in_resource().retention(Durability::Disk).unwrap();
+        assert_eq!(retention.max_bytes, u64::MAX);
+    }
 
     #[test]
     fn variables_have_a_dotted_name() {

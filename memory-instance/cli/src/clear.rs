@@ -7,13 +7,15 @@ use crate::out::{Out, count};
 /// Remove all messages of a memory
 ///
 /// The archive of the memory keeps the removed messages for 30 days, unless its resource says otherwise (`archive: {
-/// keep: none }`); --purge removes them and the archive at once. Its flush receipts are removed too. The removed
-/// messages count as cleared. The memory still recognizes its imports: importing the same file again appends nothing,
+/// keep: none }`); --purge removes them and the archive at once. Without --purge, a memory of a resource other than the
+/// built-in `default` needs --resource, whose archive settings apply. Its flush receipts are removed too. The
+/// removed messages count as cleared. The memory still recognizes its imports: importing the same file again appends nothing,
 /// unless `memory import` gets another --source.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   memory clear --key airline-00-0 --yes
+  memory clear --key airline-00-0 --yes --resource support.yaml
   memory clear --key airline-00-0 --yes --purge")]
 pub(crate) struct Args {
     /// Confirm the removal
@@ -34,7 +36,12 @@ impl Args {
 }
 
 pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyhow::Result<()> {
-    let memory = memories.the_one().await?;
+    let memory = if args.purge {
+        memories.the_one().await?
+    } else {
+        let purge = "add --purge to remove the archive too";
+        memories.the_one_to_remove_from(Some(purge)).await?
+    };
     let before = memory.counters().await?.cleared;
     let counters = if args.purge { memory.purge().await? } else { memory.clear().await? };
     if out.json() {

@@ -7,7 +7,8 @@ use crate::out::{Out, number, table};
 
 /// Flush a memory down to its target now, and show the receipt
 ///
-/// The threshold is ignored. The strategy is the resource's; the rule-based summarizer writes summaries.
+/// The threshold is ignored. The budget, the strategy and the archive are the resource's: a memory of a resource other
+/// than the built-in `default` needs --resource. The rule-based summarizer writes summaries.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -16,7 +17,7 @@ Examples:
 pub(crate) struct Args {}
 
 pub(crate) async fn run(memories: &Memories, _: &Args, out: &mut Out) -> anyhow::Result<()> {
-    let memory = memories.the_one().await?;
+    let memory = memories.the_one_to_remove_from(None).await?;
     let receipt = memory.perform_flush().await?;
     if out.json() {
         return out.compact(&receipt);

@@ -14,7 +14,8 @@ use crate::out::{Out, count};
 /// Replace all messages of a memory by those of a file, in one step
 ///
 /// No reader sees the memory empty or with both. The old messages count as cleared, and its archive keeps them as
-/// after memory clear. The file has at most as many messages as a batch: 10,000, unless the resource says otherwise.
+/// after memory clear. A memory with a TTL, or of a resource other than the built-in `default`, needs --resource. The file
+/// has at most as many messages as a batch: 10,000, unless the resource says otherwise.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -45,7 +46,15 @@ impl Args {
 }
 
 pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyhow::Result<()> {
-    let memory = memories.the_one().await?;
+    let memory = memories.the_one_to_remove_from(None).await?;
+    if !memories.resource_given
+        && let Some(end) = memories.manager.store().head(memory.key()).await?.expires_at
+    {
+        return Err(usage(format!(
+            "{}: it expires at {end}, and the built-in resource would remove its TTL; give its resource with --resource",
+            memory.key()
+        )));
+    }
     let messages = import::read_for(memories, memory.key(), &args.file, args.format).await?;
     let mut version = None;
     if let Some(expected) = args.expected {

@@ -10,7 +10,9 @@ use crate::out::{Out, count};
 /// Take back the newest messages of a memory
 ///
 /// A tool call and its results are taken back together. The messages count as withdrawn, and their numbers are
-/// not used again. If another program writes meanwhile, nothing is taken back and the command fails; run it again.
+/// not used again. The archive keeps them by the settings of the resource: a memory of a resource other than the built-in
+/// `default` needs --resource. If another program writes meanwhile, nothing is taken back and the command fails; run it
+/// again.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -35,7 +37,7 @@ impl Args {
 }
 
 pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyhow::Result<()> {
-    let memory = memories.the_one().await?;
+    let memory = memories.the_one_to_remove_from(None).await?;
     let version = memory.version().await?;
     let done = match args.to {
         Some(to) => memory.rewind(Sequence::new(to), version).await?,

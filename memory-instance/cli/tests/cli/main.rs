@@ -53,3 +53,4 @@ mod on_redis;
 mod on_redis_servers;
 mod several;
 mod support;
+mod unknown_resource;

@@ -1,0 +1,80 @@
+//! Commands that remove messages of a memory whose resource was not given.
+
+use serde_json::{Value, json};
+
+use crate::support::Folder;
+
+on_every_store!(
+    removals_need_the_resource_of_the_memory,
+    purge_and_edits_need_no_resource,
+    replacing_all_keeps_the_ttl,
+);
+
+const RESOURCE: &str =
+    "id: support\nmax_tokens: 1000\narchive: { keep: forever, max_bytes: 1GiB }\n";
+
+const REMOVALS: [&str; 5] =
+    ["clear --yes", "flush", "replace-all new.jsonl --yes", "rewind --to 1", "rewind --turn"];
+
+/// A memory of another resource with an archived message.
+fn with_talk(folder: &Folder) {
+    let line = |text| json!({"role": "user", "content": text}).to_string();
+    folder.write("r.yaml", RESOURCE);
+    folder.write("talk.jsonl", [line("one"), line("two"), line("three")].join("\n"));
+    folder.write("new.jsonl", line("anew"));
+    folder.json("import talk.jsonl --json --resource r.yaml --key k");
+    folder.ok("rewind --turn --resource r.yaml --key k");
+}
+
+fn removals_need_the_resource_of_the_memory(folder: &Folder) {
+    with_talk(folder);
+    let archive = folder.json("archive --json --key k");
+    for key in ["k", "default:support:k"] {
+        for removal in REMOVALS {
+            let refused = folder.run(&format!("{removal} --key {key}"));
+            assert_eq!(refused.code, Some(2), "{removal}: {refused:?}");
+            let remedy = "archive and budget of resource `support` are not known; give its file with --resource";
+            assert!(refused.err.contains(remedy), "{removal}: {refused:?}");
+            assert_eq!(
+                refused.err.contains("--purge"),
+                removal.starts_with("clear"),
+                "{refused:?}"
+            );
+        }
+    }
+    assert_eq!(folder.json("archive --json --key k"), archive);
+    assert_eq!(folder.ok("tail --key k"), "#1 user: one\n#2 user: two\n");
+    for removal in REMOVALS {
+        let said = folder.run(&format!("{removal} --resource r.yaml --key k"));
+        assert_eq!(said.code, Some(0), "{removal}: {said:?}");
+    }
+}
+
+fn purge_and_edits_need_no_resource(folder: &Folder) {
+    with_talk(folder);
+    folder.ok("set 1 --priority 1 --key k");
+    folder.ok("replace 1 --text changed --key k");
+    folder.ok("erase 1 --reason test --key k");
+    folder.ok("clear --yes --purge --key k");
+    assert_eq!(folder.json("archive --json --key default:support:k"), json!([]));
+}
+
+fn replacing_all_keeps_the_ttl(folder: &Folder) {
+    with_talk(folder);
+    folder.write("hour.yaml", "id: default\nmax_tokens: 1000\npersistence: { ttl: 1h }\n");
+    folder.json("import talk.jsonl --json --resource hour.yaml --key other");
+    let expires = |folder: &Folder| -> Value {
+        folder.json("health --json --key other")["expires_at"].clone()
+    };
+    let before = expires(folder);
+    assert_ne!(before, Value::Null);
+    let refused = folder.run("replace-all new.jsonl --yes --key other");
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.err.contains("it expires at"), "{refused:?}");
+    assert_eq!(expires(folder), before);
+    folder.ok("replace-all new.jsonl --yes --resource hour.yaml --key other");
+    assert_ne!(expires(folder), Value::Null);
+    // A memory without a TTL needs no resource.
+    folder.json("import talk.jsonl --json --key endless");
+    folder.ok("replace-all new.jsonl --yes --key endless");
+}
