@@ -25,7 +25,8 @@ impl MemoryInstance {
     /// resource's `lock.wait_timeout`. Appends continue meanwhile, and their messages are kept.
     ///
     /// Returns the receipt: which messages were evicted, summarized and kept, and the reason if the flush missed
-    /// its target. Returns `None` if there was nothing to do.
+    /// its target. Returns `None` if there was nothing to do. After an [`undo_flush`](Self::undo_flush) it also allows
+    /// automatic flushes again; that is recorded by a receipt even if no message had to be removed.
     ///
     /// # Examples
     ///

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use memory_core::lease::LeaseProof;
-use memory_core::store::{FlushReceipt, Outline, Replacement, Splice, StoreErrorKind};
+use memory_core::store::{FLUSH_HELD, FlushReceipt, Outline, Replacement, Splice, StoreErrorKind};
 use memory_core::{Sequence, StoredMessage};
 use memory_flush::{
     FlushInput, FlushPlan, FlushRecord, SummaryRequest, WrittenSummary, clear_message, splice_for,
@@ -112,7 +112,10 @@ impl Inner {
             strategy: rules.strategy.name().to_owned(),
             problem: problem.to_string(),
         })?;
-        if plan.is_empty() && input.target.is_met_by(input.before()) {
+        // An explicit flush ends the hold of an undo, also if it has nothing to do. A store changes the mark only
+        // together with a receipt.
+        let is_held = outline.head.next_flush_at == Some(FLUSH_HELD);
+        if plan.is_empty() && input.target.is_met_by(input.before()) && !is_held {
             return Ok(Planned::Nothing);
         }
         let Some(mut messages) = self.fetch_planned(outline, &plan).await? else {

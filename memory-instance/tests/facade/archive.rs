@@ -14,6 +14,7 @@ on_every_backend![
     flushed_originals_are_in_the_archive,
     undone_flush_restores_the_memory,
     undone_flush_holds_automatic_flushes,
+    flush_without_work_ends_the_hold,
     rewind_can_be_undone,
     clear_keeps_an_archive_and_purge_none,
     memory_without_an_archive_refuses_to_undo,
@@ -113,6 +114,26 @@ async fn undone_flush_holds_automatic_flushes(on: On) {
     assert_eq!(memory.receipts().await.unwrap().len(), 2, "an automatic flush began");
     memory.perform_flush().await.unwrap().unwrap();
     assert!(!memory.health().await.unwrap().flush_held);
+    checked(&memory, &world.manager).await;
+}
+
+async fn flush_without_work_ends_the_hold(on: On) {
+    let world = on.world(with(archiving()).with_flush_mode(FlushMode::Inline)).await;
+    let memory = world.memory();
+    let before = talk(&memory, 4).await;
+    let version = memory.version().await.unwrap();
+    let done = memory.rewind(Sequence::new(2), version).await.unwrap().applied().unwrap();
+    assert_eq!(memory.perform_flush().await.unwrap(), None);
+    memory.undo_flush(done.receipt.unwrap().id).await.unwrap();
+    assert!(memory.health().await.unwrap().flush_held);
+    let receipt = memory.perform_flush().await.unwrap().unwrap();
+    assert_eq!((receipt.messages_before, receipt.messages_after), (4, 4));
+    assert!(!memory.health().await.unwrap().flush_held);
+    assert_eq!(memory.messages().await.unwrap(), before);
+    assert_eq!(memory.perform_flush().await.unwrap(), None);
+    assert_eq!(memory.receipts().await.unwrap().len(), 2, "a flush without work was recorded");
+    talk(&memory, 60).await;
+    assert!(memory.receipts().await.unwrap().len() > 2, "no automatic flush began");
     checked(&memory, &world.manager).await;
 }
 
