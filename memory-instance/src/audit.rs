@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-use memory_core::store::{Applied, FlushReceipt, NewMessage, RemovalCause, Splice};
+use memory_core::store::{Applied, FlushReceipt, NewMessage, Splice};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -29,8 +29,8 @@ pub struct AuditEvent<'a> {
     pub memory_id: &'a str,
     /// The SHA-256 of its key, in hexadecimal digits.
     pub key_hash: String,
-    /// The number of messages that were to be written, or removed by a flush, a rewind or an erasure. 0 for operations
-    /// on all messages.
+    /// The number of messages that were to be written, removed by a flush, a rewind or an erasure, or closed. 0 for
+    /// operations on all messages.
     pub messages: u64,
     /// The tokens of the written messages, or those that a flush or rewind frees.
     pub tokens: u64,
@@ -53,6 +53,8 @@ pub enum AuditOperation {
     Flush,
     /// The newest messages were taken back.
     Rewind,
+    /// An open tool call was closed.
+    Close,
     /// A flush or a rewind was undone.
     Undo,
     /// Messages were erased.
@@ -76,6 +78,7 @@ impl AuditOperation {
             Self::Clear => "clear",
             Self::Flush => "flush",
             Self::Rewind => "rewind",
+            Self::Close => "close",
             Self::Undo => "undo",
             Self::Erase => "erase",
             Self::Rewrite => "rewrite",
@@ -139,17 +142,11 @@ impl Audited {
         Self { operation, messages: messages.len() as u64, tokens }
     }
 
-    pub(crate) fn splice(splice: &Splice) -> Self {
-        let receipt = splice.receipt.as_ref();
-        let is_rewrite = receipt.is_some_and(|it| it.strategy == crate::rewrite::REWRITE);
-        let operation = match splice.cause() {
-            _ if is_rewrite => AuditOperation::Rewrite,
-            RemovalCause::Withdrawal => AuditOperation::Rewind,
-            _ => AuditOperation::Flush,
-        };
+    /// The operation is not visible in the splice: a flush that frees nothing and a closed call both remove no message.
+    pub(crate) fn splice(operation: AuditOperation, splice: &Splice) -> Self {
         let freed = |it: &FlushReceipt| it.tokens_before.saturating_sub(it.tokens_after);
-        let messages = splice.removed_places().count() as u64;
-        Self { operation, messages, tokens: receipt.map_or(0, freed) }
+        let messages = splice.removed_places().count().saturating_add(splice.closed.len()) as u64;
+        Self { operation, messages, tokens: splice.receipt.as_ref().map_or(0, freed) }
     }
 }
 
@@ -227,8 +224,10 @@ mod tests {
     use std::sync::Mutex;
     use std::task::{Context, Poll, Waker};
 
+    use memory_core::dialect::ToolCall;
     use memory_core::resource::ArchiveSettings;
-    use memory_core::{MemoryResource, Message, Sequence};
+    use memory_core::{Entry, MemoryResource, Message, Priority, Sequence};
+    use memory_lock::{Clock, ClockExt as _, LockOptions};
 
     use super::*;
     use crate::{FlushMode, MemoryManager};
@@ -286,6 +285,48 @@ mod tests {
         );
         memory.delete().await.unwrap();
         assert_eq!(lines().last().unwrap(), "delete applied 0");
+    }
+
+    #[tokio::test]
+    async fn closed_call_and_useless_flush_are_named() {
+        let kept = Arc::new(Kept::default());
+        let builder = MemoryManager::builder()
+            .with_project("acme")
+            .with_resource(MemoryResource::new("m", 400))
+            .with_flush_mode(FlushMode::Manual)
+            .with_audit_sink(Arc::clone(&kept) as _);
+        let memory = builder.open("memory://").await.unwrap().memory("m", "k").unwrap();
+        let lines = || std::mem::take(&mut *kept.0.lock().unwrap());
+        let text = |number| Message::user(format!("message {number} of a long conversation"));
+        let critical = |number| Entry::new(text(number)).with_priority(Priority::CRITICAL);
+        memory.append_all((0..40).map(critical)).await.unwrap();
+        assert_eq!(lines(), ["append applied 40"]);
+        let receipt = memory.perform_flush().await.unwrap().unwrap();
+        assert_eq!(receipt.messages_after, 40);
+        assert_eq!(lines(), ["flush applied 0"]);
+        memory.append(Message::calls([ToolCall::function("c", "look", "{}")])).await.unwrap();
+        memory.close_call("c").await.unwrap();
+        assert_eq!(lines(), ["append applied 1", "close applied 1"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refused_deletion_is_not_applied() {
+        let kept = Arc::new(Kept::default());
+        let manager = MemoryManager::builder()
+            .with_project("acme")
+            .with_clock(Clock::tokio())
+            .with_resource(MemoryResource::new("m", 400))
+            .with_audit_sink(Arc::clone(&kept) as _)
+            .open("memory://")
+            .await
+            .unwrap();
+        let memory = manager.memory("m", "k").unwrap();
+        for lease in [&memory.inner.lease, &memory.inner.flush_lease] {
+            let held = manager.locks().lock(lease, &LockOptions::default()).await.unwrap();
+            memory.delete().await.unwrap_err();
+            assert_eq!(std::mem::take(&mut *kept.0.lock().unwrap()), ["delete not_applied 0"]);
+            held.release().await;
+        }
     }
 
     #[test]

@@ -257,10 +257,13 @@ impl Inner {
         self.not_in_own_turn("delete")?;
         let _forget = ForgetView(&self.backend.views, &self.key);
         let mut audit = Audit::begin(self, || Some(Audited::all(AuditOperation::Delete)));
-        // In the order of a flush, which waits for the writers' lease at its commit: otherwise both would wait, and so
-        // would appends while a summarizer runs.
-        let flusher = self.wait_for_lease(&self.flush_lease).await?;
-        let memory = self.wait_for_lease(&self.lease).await?;
+        let [flusher, memory] = match self.deletion_leases().await {
+            Ok(leases) => leases,
+            Err(error) => {
+                audit.record(AuditOutcome::NotApplied);
+                return Err(error);
+            }
+        };
         let deleted = self.delete_under(&memory, &flusher).await;
         memory.release().await;
         flusher.release().await;
@@ -272,6 +275,15 @@ impl Inner {
             messages,
             remaining: self.remaining_copies(),
         })
+    }
+
+    /// The leases of flushers and of writers.
+    async fn deletion_leases(&self) -> Result<[LockGuard; 2], MemoryError> {
+        // In the order of a flush, which waits for the writers' lease at its commit: otherwise both would wait, and so
+        // would appends while a summarizer runs.
+        let flusher = self.wait_for_lease(&self.flush_lease).await?;
+        let memory = self.wait_for_lease(&self.lease).await?;
+        Ok([flusher, memory])
     }
 
     /// A lease, for work that no holder of it may do meanwhile.

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use memory_core::store::{Splice, StoreErrorKind};
+use memory_core::store::Splice;
 use memory_lock::{LeaseInfo, LockGuard, LockKey};
 
-use crate::error::{MemoryError, WriteError};
+use crate::commit::Committed;
+use crate::error::MemoryError;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
 use crate::write::ClaimFence;
@@ -156,13 +157,12 @@ impl Inner {
             // This splice only raises the newest token of flushers.
             let mut splice = Splice::new(head.generation);
             splice.flusher = Some(guard.proof());
-            match self.write(&splice, None, self.rules.lock.wait_timeout()).await {
-                Ok(_) => {
+            match self.commit(None, &splice, self.rules.lock.wait_timeout()).await? {
+                Committed::Applied(_) => {
                     guard.release().await;
                     return Ok(());
                 }
-                Err(WriteError::Store(error)) if error.kind() == &StoreErrorKind::Conflict => {}
-                Err(error) => return Err(error.into()),
+                Committed::Outdated => {}
             }
         }
         Err(self.contended("break the leases of"))

@@ -28,6 +28,7 @@ mod watch;
 mod window;
 
 mod backend;
+mod commit;
 mod inner;
 mod prepare;
 mod write;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use memory_core::lease::LeaseProof;
 use memory_core::store::{
     AffectedSummary, ArchivedRemoval, Erasure, FLUSH_HELD, FlushReceipt, MessageId, MessageMeta,
-    NewMessage, Outline, Splice, StoreErrorKind, SummaryRecord,
+    NewMessage, Outline, Splice, SummaryRecord,
 };
 use memory_core::{Sequence, StoredMessage};
 use memory_flush::WrittenSummary;
@@ -14,8 +14,10 @@ use serde::Serialize;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::audit::AuditOperation;
+use crate::commit::Committed;
 use crate::erase::ForgetView;
-use crate::error::{MemoryError, WriteError};
+use crate::error::MemoryError;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
 use crate::panics::caught_in;
@@ -162,10 +164,10 @@ impl Inner {
             splice.flusher = Some(flusher);
             // Readers of this process must not return the old text again, also if the caller drops the future.
             let _forget = ForgetView(&self.backend.views, &self.key);
-            match self.write(&splice, None, self.rules.lock.wait_timeout()).await {
-                Ok(_) => return Ok(outcome),
-                Err(WriteError::Store(error)) if error.kind() == &StoreErrorKind::Conflict => {}
-                Err(error) => return Err(error.into()),
+            let waits = self.rules.lock.wait_timeout();
+            match self.commit(AuditOperation::Rewrite, &splice, waits).await? {
+                Committed::Applied(_) => return Ok(outcome),
+                Committed::Outdated => {}
             }
         }
         Err(self.contended(OPERATION))

@@ -9,7 +9,9 @@ use memory_core::store::{
 };
 use memory_core::{ContentType, Entry, Role, Sequence, StoredMessage};
 
-use crate::error::{MemoryError, WriteError};
+use crate::audit::AuditOperation;
+use crate::commit::Committed;
+use crate::error::MemoryError;
 use crate::flush;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
@@ -315,13 +317,13 @@ impl Inner {
             }
             self.check_summaries(&outline, to).await?;
             let splice = self.withdrawal(&outline, id, withdrawn);
-            match self.write(&splice, None, self.rules.lock.wait_timeout()).await {
-                Ok(counters) => {
+            let waits = self.rules.lock.wait_timeout();
+            match self.commit(AuditOperation::Rewind, &splice, waits).await? {
+                Committed::Applied(counters) => {
                     let receipt = splice.receipt;
                     return Ok(Conditional::Applied(Withdrawal { counters, receipt }));
                 }
-                Err(WriteError::Store(error)) if error.kind() == &StoreErrorKind::Conflict => {}
-                Err(error) => return Err(error.into()),
+                Committed::Outdated => {}
             }
         }
         Err(self.contended("rewind"))

@@ -9,8 +9,8 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use memory_core::lease::LeaseProof;
 use memory_core::store::{
-    Access, Append, Appended, Applied, Clear, Counters, Replace, Splice, StoreError,
-    StoreErrorKind, StoreOperation,
+    Access, Append, Appended, Applied, Clear, Counters, Replace, StoreError, StoreErrorKind,
+    StoreOperation,
 };
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
@@ -74,19 +74,6 @@ impl WriteRequest for Replace {
 
     fn send<'a>(&'a self, inner: &'a Inner, lease: Option<LeaseProof>) -> Answering<'a, Counters> {
         inner.store().replace(&inner.key, Access { lease }, self)
-    }
-}
-
-impl WriteRequest for Splice {
-    type Answer = Counters;
-    const OPERATION: StoreOperation = StoreOperation::Splice;
-
-    fn audited(&self) -> Option<Audited> {
-        Some(Audited::splice(self))
-    }
-
-    fn send<'a>(&'a self, inner: &'a Inner, lease: Option<LeaseProof>) -> Answering<'a, Counters> {
-        inner.store().splice(&inner.key, Access { lease }, self)
     }
 }
 

@@ -12,7 +12,9 @@ use memory_flush::{
 use tokio::time::Instant;
 
 use super::timer::TokioTimer;
-use crate::error::{MemoryError, WriteError};
+use crate::audit::AuditOperation;
+use crate::commit::Committed;
+use crate::error::MemoryError;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::panics::{caught, caught_in};
 use crate::rules::FlushMode;
@@ -70,10 +72,9 @@ impl Inner {
             splice.flusher = Some(flusher);
             splice.archive = self.rules.archive;
             let waits = self.commit_patience(trigger);
-            match self.write(&*splice, None, waits).await {
-                Ok(_) => return Ok(splice.receipt),
-                Err(WriteError::Store(error)) if error.kind() == &StoreErrorKind::Conflict => {}
-                Err(error) => return Err(error.into()),
+            match self.commit(AuditOperation::Flush, &splice, waits).await? {
+                Committed::Applied(_) => return Ok(splice.receipt),
+                Committed::Outdated => {}
             }
         }
         Err(self.contended("flush"))

@@ -1,11 +1,13 @@
 //! Closing an open tool call without a result.
 
 use memory_core::plan::{UnitState, Units};
-use memory_core::store::{Counters, MessageMeta, Splice, StoreErrorKind};
+use memory_core::store::{Counters, MessageMeta, Splice};
 use memory_flush::flush_due;
 
 use super::background::when_due;
-use crate::error::{MemoryError, WriteError};
+use crate::audit::AuditOperation;
+use crate::commit::Committed;
+use crate::error::MemoryError;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
 use crate::rules::Rules;
@@ -51,10 +53,10 @@ impl Inner {
             let mut splice = Splice::of(&outline);
             splice.closed = vec![meta.sequence];
             tried = true;
-            match self.write(&splice, None, self.rules.lock.wait_timeout()).await {
-                Ok(counters) => return Ok(counters),
-                Err(WriteError::Store(error)) if error.kind() == &StoreErrorKind::Conflict => {}
-                Err(error) => return Err(error.into()),
+            let waits = self.rules.lock.wait_timeout();
+            match self.commit(AuditOperation::Close, &splice, waits).await? {
+                Committed::Applied(counters) => return Ok(counters),
+                Committed::Outdated => {}
             }
         }
         Err(self.contended("close a call of"))

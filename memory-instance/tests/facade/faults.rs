@@ -5,18 +5,21 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use memory_core::resource::ArchiveSettings;
 use memory_core::store::{
     Access, AppendOutcome, Applied, Counters, Splice, StoreError, StoreErrorKind, StoreOperation,
 };
 use memory_core::{InMemoryStore, MemoryResource, MemoryStore, Message, Sequence};
 use memory_core_testkit::intercept::{Hook, Intercept, Method};
 use memory_instance::{
-    FlushMode, Leases, MemoryError, MemoryInstance, MemoryManager, Session, SweepOptions,
-    WriteError,
+    Conditional, FlushMode, Leases, MemoryError, MemoryInstance, MemoryManager, RewriteOutcome,
+    Session, SweepOptions, WriteError,
 };
 use memory_lock::{
     Clock, ClockExt as _, InProcessLock, LockGuard, LockKey, LockManager, LockOptions,
 };
+use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 use crate::support::{checked, hybrid, texts};
 
@@ -104,6 +107,51 @@ impl World {
     fn script(&self, faults: &[Fault]) {
         self.store.hook().rest().extend(faults);
     }
+
+    /// The same memory in another process, whose link has no faults.
+    fn other(&self) -> MemoryInstance {
+        let manager = MemoryManager::builder()
+            .with_clock(Clock::tokio())
+            .with_resource(archiving())
+            .with_flush_mode(FlushMode::Manual);
+        let manager = manager.build(self.inner.clone(), self.manager.locks().clone()).unwrap();
+        manager.memory("m", "k").unwrap()
+    }
+
+    /// Begins work whose next write is applied and its answer lost, and returns before it is sent again.
+    async fn with_lost_answer<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.script(&[Fault::After]);
+        let work = tokio::spawn(work);
+        while !self.store.hook().rest().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        work
+    }
+}
+
+fn archiving() -> MemoryResource {
+    let mut resource = hybrid(400);
+    resource.archive = ArchiveSettings::keep_for(Duration::from_hours(24));
+    resource
+}
+
+/// A world with a memory of 40 messages.
+async fn talk() -> (World, MemoryInstance) {
+    let world = World::new(archiving());
+    let memory = world.memory();
+    for number in 0..40 {
+        let text = format!("message {number} of a conversation that goes on");
+        memory.append(Message::user(text)).await.unwrap();
+    }
+    (world, memory)
+}
+
+/// Receipts as the store keeps them.
+async fn kept(memory: &MemoryInstance) -> Vec<Uuid> {
+    memory.receipts().await.unwrap().iter().map(|receipt| receipt.id).collect()
 }
 
 fn plain() -> World {
@@ -379,6 +427,74 @@ async fn flush_with_lost_answer_commits_once() {
         assert_eq!(counters.summaries, 1);
         assert_eq!(counters.appended, 200);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn applied_rewind_before_a_flush_is_no_conflict() {
+    let (world, memory) = talk().await;
+    let version = memory.version().await.unwrap();
+    let pop = {
+        let memory = memory.clone();
+        world.with_lost_answer(async move { memory.pop_turn(version).await }).await
+    };
+    let flush = world.other().perform_flush().await.unwrap().unwrap();
+    let done = pop.await.unwrap().unwrap().applied().unwrap();
+    let receipt = done.receipt.unwrap();
+    assert!(receipt.withdrawn.iter().eq([Sequence::new(40)]));
+    assert_eq!(kept(&memory).await, [flush.id, receipt.id]);
+    let counters = checked(&memory, &world.manager).await.head.counters;
+    assert_eq!((counters.withdrawn, done.counters), (1, counters));
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_rewind_after_an_append_is_a_conflict() {
+    let (world, memory) = talk().await;
+    let version = memory.version().await.unwrap();
+    let before = world.inner.saved();
+    let pop = {
+        let memory = memory.clone();
+        world.with_lost_answer(async move { memory.pop_turn(version).await }).await
+    };
+    world.inner.go_back(&before);
+    world.other().append(Message::user("came")).await.unwrap();
+    let done = pop.await.unwrap().unwrap();
+    let Conditional::Conflict(conflict) = done else { panic!("{done:?}") };
+    assert_eq!(conflict.came.len(), 1);
+    assert_eq!(memory.len().await.unwrap(), 41);
+}
+
+#[tokio::test(start_paused = true)]
+async fn applied_flush_before_a_rewind_is_reported() {
+    let (world, memory) = talk().await;
+    let flush = {
+        let memory = memory.clone();
+        world.with_lost_answer(async move { memory.perform_flush().await }).await
+    };
+    let other = world.other();
+    let version = other.version().await.unwrap();
+    let rewind = other.pop_turn(version).await.unwrap().applied().unwrap().receipt.unwrap();
+    let receipt = flush.await.unwrap().unwrap().unwrap();
+    assert_eq!(kept(&memory).await, [rewind.id, receipt.id]);
+    checked(&memory, &world.manager).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn applied_rewrite_before_a_rewind_is_reported() {
+    let (world, memory) = talk().await;
+    memory.perform_flush().await.unwrap().unwrap();
+    let erasure = memory.erase([Sequence::new(3)], "test").await.unwrap().erasure;
+    let rewrite = {
+        let memory = memory.clone();
+        world.with_lost_answer(async move { memory.rewrite_summaries(&erasure).await }).await
+    };
+    let other = world.other();
+    let version = other.version().await.unwrap();
+    other.pop_turn(version).await.unwrap().applied().unwrap();
+    let rewritten = rewrite.await.unwrap().unwrap();
+    let RewriteOutcome::Rewritten { id } = rewritten[0].outcome else { panic!("{rewritten:?}") };
+    let summary = memory.messages().await.unwrap().into_iter().find(|one| one.meta.summary);
+    assert_eq!(summary.unwrap().meta.id, id);
+    checked(&memory, &world.manager).await;
 }
 
 #[tokio::test(start_paused = true)]
