@@ -12,8 +12,9 @@ use memory_core::{Sequence, StoredMessage};
 use uuid::Uuid;
 
 use crate::audit::{AuditOperation, Audited};
+use crate::erase::ForgetView;
 use crate::error::MemoryError;
-use crate::inner::Inner;
+use crate::inner::{Inner, OnHeap};
 use crate::instance::MemoryInstance;
 use crate::sweep::non_zero;
 use crate::write::{Answering, WriteRequest};
@@ -167,12 +168,11 @@ impl MemoryInstance {
     #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
     pub async fn undo_flush(&self, receipt: Uuid) -> Result<Counters, MemoryError> {
         self.writable("undo a flush of")?;
-        let writer = self.inner.take_writer();
-        let restore = Restore { write: writer.write, receipt };
-        let waits = self.inner.rules.lock.wait_timeout();
-        let counters = self.inner.write(&restore, None, waits).await?;
-        self.inner.writers.put_back(writer);
-        Ok(counters)
+        let undone = self.inner.undo_once(receipt).await;
+        if undone.as_ref().is_err_and(|error| self.inner.needs_newer_writer(error)) {
+            return self.inner.undo_again(receipt).await;
+        }
+        undone
     }
 
     /// Removes all messages, receipts and the archive. As [`clear`](Self::clear), but nothing is kept.
@@ -203,8 +203,33 @@ impl WriteRequest for Restore {
 }
 
 impl Inner {
+    async fn undo_once(&self, receipt: Uuid) -> Result<Counters, MemoryError> {
+        let writer = self.take_writer();
+        let restore = Restore { write: writer.write, receipt };
+        let counters = self.write(&restore, None, self.rules.lock.wait_timeout()).await?;
+        self.writers.put_back(writer);
+        Ok(counters)
+    }
+
+    fn undo_again(&self, receipt: Uuid) -> OnHeap<'_, Result<Counters, MemoryError>> {
+        Box::pin(self.undo_once(receipt))
+    }
+
     /// Removes all messages and the archive.
     pub(crate) async fn purge(&self, lease: Option<LeaseProof>) -> Result<Counters, MemoryError> {
+        let purged = self.purge_once(lease).await;
+        if purged.as_ref().is_err_and(|error| self.needs_newer_writer(error)) {
+            return self.purge_again(lease).await;
+        }
+        purged
+    }
+
+    fn purge_again(&self, lease: Option<LeaseProof>) -> OnHeap<'_, Result<Counters, MemoryError>> {
+        Box::pin(self.purge_once(lease))
+    }
+
+    async fn purge_once(&self, lease: Option<LeaseProof>) -> Result<Counters, MemoryError> {
+        let _forget = ForgetView(&self.backend.views, &self.key);
         let writer = self.take_writer();
         let waits = self.rules.lock.wait_timeout();
         let counters = self.write(&Clear::new(writer.write), lease, waits).await?;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use memory_core::store::{Applied, KEPT_SESSIONS, SESSION_RETENTION, StoreErrorKind, WriterId};
+use memory_core::store::{
+    Applied, KEPT_SESSIONS, RestoreRefusal, SESSION_RETENTION, StoreErrorKind, WriterId,
+};
 use memory_core::{MemoryResource, Message};
 use memory_instance::{MemoryError, MemoryInstance, MemoryManager};
 use memory_lock::Clock;
@@ -11,6 +13,7 @@ use crate::support::{On, checked, texts, with};
 
 on_every_backend![
     ; paused_clock: old_batch_is_refused_not_duplicated, process_with_clock_behind_can_write,
+    process_with_clock_behind_can_undo_and_delete,
     long_lived_handle_is_never_refused
 ];
 
@@ -68,6 +71,28 @@ async fn process_with_clock_behind_can_write(on: On) {
     }
     assert_eq!(texts(&memory).await.iter().filter(|text| text.starts_with("late")).count(), 2);
     behind.clear().await.unwrap();
+    assert!(texts(&memory).await.is_empty());
+    checked(&memory, &world.manager).await;
+}
+
+async fn process_with_clock_behind_can_undo_and_delete(on: On) {
+    let world = on.world(with(MemoryResource::new("m", 100_000))).await;
+    let memory = world.memory();
+    others_write(&memory).await;
+    others_write(&memory).await;
+    // A handle for each, because a refusal teaches the others of its manager.
+    let behind = || {
+        let manager = MemoryManager::builder()
+            .with_clock(Clock::manual())
+            .with_resource(MemoryResource::new("m", 100_000))
+            .build(world.manager.store().clone(), world.manager.locks().clone())
+            .unwrap();
+        manager.memory("m", "k").unwrap()
+    };
+    let undone = behind().undo_flush(uuid::Uuid::nil()).await.unwrap_err();
+    let refusal = StoreErrorKind::NotRestorable(RestoreRefusal::NotArchived);
+    assert_eq!(undone.store_kind(), Some(&refusal));
+    behind().purge().await.unwrap();
     assert!(texts(&memory).await.is_empty());
     checked(&memory, &world.manager).await;
 }
