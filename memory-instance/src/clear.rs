@@ -3,6 +3,7 @@
 use memory_core::lease::LeaseProof;
 use memory_core::store::{Clear, Counters};
 
+use crate::erase::ForgetView;
 use crate::error::MemoryError;
 use crate::inner::{Inner, OnHeap};
 use crate::instance::MemoryInstance;
@@ -10,7 +11,7 @@ use crate::instance::MemoryInstance;
 impl MemoryInstance {
     /// Removes all messages and receipts. The counters report the removed messages as cleared. If the resource has an
     /// [archive](memory_core::MemoryResource::archive), the messages are kept there; [`purge`](Self::purge) keeps
-    /// nothing.
+    /// nothing. Views of this process are dropped at once, those of other processes at their next read.
     ///
     /// # Examples
     ///
@@ -56,6 +57,7 @@ impl Inner {
     }
 
     async fn clear_once(&self, lease: Option<LeaseProof>) -> Result<Counters, MemoryError> {
+        let _forget = ForgetView(&self.backend.views, &self.key);
         let writer = self.take_writer();
         let archive = self.rules.archive;
         let clear = Clear { archive, ..Clear::new(writer.write) };

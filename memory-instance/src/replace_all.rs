@@ -9,6 +9,7 @@ use memory_core::store::{
 };
 
 use crate::audit::{AuditOperation, Audited};
+use crate::erase::ForgetView;
 use crate::error::MemoryError;
 use crate::flush;
 use crate::inner::{Inner, OnHeap};
@@ -19,7 +20,8 @@ use crate::write::{Answering, WriteRequest};
 impl MemoryInstance {
     /// Replaces all messages by a batch, in one step: no reader sees the memory empty or with both. The old messages
     /// are counted as cleared, and kept if the resource has an [archive](memory_core::MemoryResource::archive). With an
-    /// expected version, nothing is replaced if another message came meanwhile.
+    /// expected version, nothing is replaced if another message came meanwhile. Views of this process are dropped at
+    /// once, those of other processes at their next read.
     ///
     /// # Examples
     ///
@@ -95,6 +97,7 @@ impl Inner {
         messages: &Arc<[NewMessage]>,
         expected: Option<Version>,
     ) -> Result<Appended, MemoryError> {
+        let _forget = ForgetView(&self.backend.views, &self.key);
         let writer = self.take_writer();
         let batch = Append {
             write: writer.write,

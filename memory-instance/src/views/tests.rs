@@ -286,6 +286,27 @@ async fn uncertain_erasure_keeps_slow_readers_out() {
 }
 
 #[tokio::test]
+async fn removal_of_all_messages_drops_the_view() {
+    let (_world, manager) = World::new().await;
+    let memory = manager.memory("chat", "a").unwrap();
+    let has_view = || {
+        let state = manager.backend().views.find(memory.key()).state;
+        matches!(state, ViewState::View(..))
+    };
+    for removal in ["clear", "purge", "replace_all"] {
+        memory.append(Message::user("secret")).await.unwrap();
+        memory.messages().await.unwrap();
+        assert!(has_view());
+        match removal {
+            "clear" => drop(memory.clear().await.unwrap()),
+            "purge" => drop(memory.purge().await.unwrap()),
+            _ => drop(memory.replace_all([Message::user("new")], None).await.unwrap()),
+        }
+        assert!(!has_view(), "{removal} left the text in the view");
+    }
+}
+
+#[tokio::test]
 async fn memory_with_damage_has_no_view() {
     let (world, manager) = World::new().await;
     let memory = manager.memory("chat", "a").unwrap();
