@@ -3,9 +3,9 @@
 use crate::program::Family;
 use crate::violation::Check;
 
-/// Each bug, with the family of programs in which it is visible, and the checks for it.
+/// Each bug, with the families of programs in which it is visible, and the checks for it.
 macro_rules! bugs {
-    ($($(#[$doc:meta])* $name:ident in $family:ident: $($check:ident)|+,)*) => {
+    ($($(#[$doc:meta])* $name:ident in $($family:ident)|+: $($check:ident)|+,)*) => {
         /// A bug.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Bug {
@@ -16,11 +16,11 @@ macro_rules! bugs {
             /// All bugs.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
-            /// The programs in which the bug is visible.
+            /// The programs in which the bug is visible: in each of these families.
             #[must_use]
-            pub const fn family(self) -> Family {
+            pub const fn families(self) -> &'static [Family] {
                 match self {
-                    $(Self::$name => Family::$family,)*
+                    $(Self::$name => &[$(Family::$family),+],)*
                 }
             }
 
@@ -136,6 +136,10 @@ bugs! {
     WindowLacksBetween in Plain: WindowStale,
     /// All messages are answered from the view without asking the store, unless messages were removed.
     MessagesUnasked in Plain: Unexplained | Lost,
+    /// A window is answered from a view as if nothing had changed, although the store lost or removed the view's state.
+    WindowOfLostState in Plain | Rollbacks | Expiries: WindowStale | WindowOfNothing,
+    /// The same for all messages.
+    MessagesOfLostState in Plain | Rollbacks | Expiries: Unexplained | Lost | CameBack,
     /// Evicted messages are not counted.
     EvictedNotCounted in Plain: NotConserved,
     /// Some appends are refused without reason, and correctly reported as not applied.

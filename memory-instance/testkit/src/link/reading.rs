@@ -32,19 +32,20 @@ impl Reading {
 }
 
 impl Link {
-    /// The answer to a reader with this cursor that does not ask the store, if that bug is planted. Removed messages
-    /// are noticed, so that only appended ones are missing.
+    /// The answer to a reader with this cursor that does not ask the store, if that bug is planted. Either removed
+    /// messages are noticed, so that only appended ones are missing, or nothing but that is hidden. It comes before the
+    /// witness, so only the answers of agents can show the bug.
     pub(super) fn unasked(&self, key: &MemoryKey, after: Cursor) -> Option<Page> {
-        let is_planted = match Reading::now()? {
-            Reading::Window => self.bug() == Some(Bug::WindowUnasked),
-            Reading::Messages => self.bug() == Some(Bug::MessagesUnasked),
+        let hides_restart = match (Reading::now()?, self.bug()?) {
+            (Reading::Window, Bug::WindowUnasked) | (Reading::Messages, Bug::MessagesUnasked) => {
+                false
+            }
+            (Reading::Window, Bug::WindowOfLostState)
+            | (Reading::Messages, Bug::MessagesOfLostState) => true,
+            _ => return None,
         };
-        if !is_planted {
-            return None;
-        }
-        let is_valid = |page: &Page| !page.restarted;
-        let page = self.server.read_after(key, after).ok();
-        page.filter(is_valid).map(|_| Page::new(after))
+        let page = self.server.read_after(key, after).ok()?;
+        (page.restarted == hides_restart).then(|| Page::new(after))
     }
 
     /// The outline for a window as the planted bug falsifies it: without the messages that were appended between the
