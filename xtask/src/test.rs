@@ -279,6 +279,7 @@ impl<'a> Tests<'a> {
                 .env("MEMORY_MODEL_PAST", DEEP_PAST)
                 .env("MEMORY_MODEL_FIRST_PAST", &seed.to_string())
                 .env("MEMORY_MODEL_OUTSIDE", DEEP_OUTSIDE)
+                .env("MEMORY_MODEL_FIRST_OUTSIDE", &seed.to_string())
                 .env("MEMORY_WATCH_EVENTS", DEEP_WATCH_EVENTS)
                 .env("MEMORY_RENDER_HISTORIES", "50000")
                 .env("MEMORY_SWEEP", "whole")
