@@ -6,7 +6,9 @@ use std::num::NonZeroUsize;
 
 use jiff::Timestamp;
 use memory_core::plan::{Policy, ToolLink, ToolRef, UnitState, Units};
-use memory_core::store::{Access, FlushReceipt, Read, Restore, Retention, SearchQuery, Splice};
+use memory_core::store::{
+    Access, FlushReceipt, FoundIn, Read, Restore, Retention, SearchQuery, Splice,
+};
 use memory_core::{MemoryKey, MemoryStore as _, Sequence};
 use memory_store_sqlite::SqliteStore;
 use support::{append, checked_outline, write};
@@ -103,5 +105,46 @@ async fn older_files_get_an_archive() {
         assert_eq!(store.read(&key, Read::default()).await.unwrap().messages, messages);
         let after = checked_outline(&store, &key).await;
         assert_eq!(after.head.counters, before.head.counters);
+    }
+}
+
+/// Thirty messages, of which two flushes summarized and archived nineteen, and the first summary. The later versions erased message 30; version 6 has an
+/// index of all texts.
+const WITH_ARCHIVE: [(u64, &[u8]); 3] = [
+    (4, include_bytes!("fixtures/version_4.sqlite")),
+    (5, include_bytes!("fixtures/version_5.sqlite")),
+    (6, include_bytes!("fixtures/version_6.sqlite")),
+];
+
+#[tokio::test]
+async fn archives_of_older_files_are_kept() {
+    for (version, bytes) in WITH_ARCHIVE {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("memory.db");
+        std::fs::write(&path, bytes).unwrap();
+        let key = MemoryKey::new("default", "default", "old").unwrap();
+        let store = SqliteStore::open(path).await.unwrap();
+        let counters = checked_outline(&store, &key).await.head.counters;
+        let erased = u64::from(version > 4);
+        assert_eq!((counters.appended, counters.summarized, counters.withdrawn), (30, 19, erased));
+        assert_eq!(store.erasures(&key).await.unwrap().len() as u64, erased);
+        let found = store.search(&key, &SearchQuery::new("\"message 3 of\"")).await.unwrap();
+        assert_eq!(found.hits.len(), 1, "version {version}");
+        assert!(matches!(found.hits[0].found_in, FoundIn::Archived { .. }));
+        let removals = store.removals(&key, None, NonZeroUsize::MAX).await.unwrap();
+        assert_eq!(removals.len(), 2);
+        append(&store, &key, write(9, 1), &["new"]).await.unwrap();
+        for (removal, number) in removals.iter().zip(1..) {
+            let (limit, receipt) = (NonZeroUsize::MAX.into(), removal.receipt.as_ref().unwrap().id);
+            let archived = store.archived(&key, removal.number, Sequence::ZERO, limit).await;
+            let restore = Restore { write: write(8, number), receipt };
+            store.restore(&key, Access::OPEN, &restore).await.unwrap();
+            let messages = store.read(&key, Read::default()).await.unwrap().messages;
+            assert!(archived.unwrap().iter().all(|one| messages.contains(one)));
+        }
+        let messages = store.read(&key, Read::default()).await.unwrap().messages;
+        assert_eq!(messages.len() as u64, 31 - erased);
+        let counters = checked_outline(&store, &key).await.head.counters;
+        assert_eq!((counters.appended, counters.summarized, counters.summaries), (31, 0, 0));
     }
 }
