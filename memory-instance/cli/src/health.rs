@@ -17,7 +17,9 @@ use crate::out::{Out, count, number, table};
 /// Show the state of a memory: size, budget, priorities, last flush, lease
 ///
 /// Begins with a verdict, and accounts for every message that was ever appended: it is present, or was
-/// summarized, evicted or cleared.
+/// summarized, evicted, cleared or withdrawn (taken back or erased).
+///
+/// appended = (present - summaries) + summarized + evicted + cleared + withdrawn
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -87,6 +89,8 @@ async fn all(memories: &Memories, out: &mut Out) -> anyhow::Result<()> {
         "#appended",
         "#summarized",
         "#evicted",
+        "#cleared",
+        "#withdrawn",
     ];
     let mut rows = table(&headings);
     for health in &reports {
@@ -105,6 +109,8 @@ async fn all(memories: &Memories, out: &mut Out) -> anyhow::Result<()> {
             number(health.lifetime.appended),
             number(health.lifetime.summarized),
             number(health.lifetime.evicted),
+            number(health.lifetime.cleared),
+            number(health.lifetime.withdrawn),
         ]);
     }
     out.line(rows)?;

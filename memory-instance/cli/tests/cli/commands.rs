@@ -390,6 +390,11 @@ fn rewind_takes_back_the_newest_messages(folder: &Folder) {
     let health = folder.run_words(one(&["health", "--json"])).out;
     let health: Value = serde_json::from_str(&health).unwrap();
     assert_eq!(health["lifetime"]["withdrawn"], 3);
+    let all = folder.run("health --all").out;
+    assert!(all.contains("cleared") && all.contains("withdrawn"), "{all}");
+    let help = folder.ok("health --help");
+    let equation = "appended = (present - summaries) + summarized + evicted + cleared + withdrawn";
+    assert!(help.contains(equation), "{help}");
     assert_eq!(health["last_flush"], before["last_flush"]);
     let nothing = folder.run_words(one(&["rewind", "--to", "100", "--json"]));
     assert_eq!(nothing.out, "null\n");
