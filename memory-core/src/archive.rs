@@ -17,7 +17,7 @@ pub struct Retention {
     /// The time for which removed messages are kept; `None` for no end.
     pub keep: Option<Duration>,
     /// The most bytes of messages in the archive of one memory, in their stored form. The oldest removals are dropped
-    /// as a whole until the rest fits.
+    /// as a whole until the rest fits. A removal that is larger than this is not kept, and drops no earlier one.
     pub max_bytes: u64,
 }
 

@@ -420,15 +420,25 @@ async fn oldest_removals_leave_beyond_max_bytes(subject: Subject) {
 
 async fn removal_beyond_max_bytes_is_not_kept(subject: Subject) {
     let k = filled(&subject).await;
+    let first = subject.messages(&k).await[1..2].to_vec();
     subject.flush(&k, 1, eviction(&[2]), Some(FOREVER)).await;
-    let tiny = Retention { max_bytes: 1, ..FOREVER };
-    subject.flush(&k, 2, eviction(&[3]), Some(tiny)).await;
-    assert!(subject.removals(&k).await.is_empty());
+    let number = subject.removals(&k).await[0].number;
+    // The earlier removal fits, and stays.
+    let one = Some(Retention { max_bytes: bytes_of(&first), ..FOREVER });
+    subject.flush(&k, 2, eviction(&[3]), one).await;
+    assert_eq!(subject.archived_receipts(&k).await, [1]);
     assert_eq!(subject.texts(&k).await, ["!sys", "three", "four"]);
-    let clear = Clear { archive: Some(tiny), ..Clear::new(writer(2).write(1)) };
+    subject.cannot_restore(&k, 1, 2, RestoreRefusal::NotArchived).await;
+    let clear = Clear { archive: one, ..Clear::new(writer(2).write(1)) };
     subject.store.clear(&k, Access::OPEN, &clear).await.unwrap();
-    assert!(subject.removals(&k).await.is_empty());
+    assert_eq!(subject.archived_receipts(&k).await, [1]);
+    assert_eq!(subject.archived(&k, number).await, first);
     assert_eq!(subject.checked_outline(&k).await.head.counters.cleared, 3);
+    // One that does not fit leaves, also with a removal that is not kept.
+    let tiny = Some(Retention { max_bytes: 1, ..FOREVER });
+    subject.append(&k, writer(2).write(2), &["more"]).await;
+    subject.flush(&k, 3, eviction(&[6]), tiny).await;
+    assert!(subject.removals(&k).await.is_empty());
 }
 
 async fn archive_ends_with_the_ttl(subject: Subject) {

@@ -17,7 +17,8 @@ pub struct ArchiveSettings {
     /// How long removed messages are kept, but never longer than `persistence.ttl`. Default: `30d`, and `none` on a
     /// store whose messages end with the process.
     pub keep: ArchiveKeep,
-    /// The most bytes of archived messages of one memory; the oldest removals are dropped first. Default: 64 MiB.
+    /// The most bytes of archived messages of one memory; the oldest removals are dropped first. A removal that is larger
+    /// is not kept. Default: 64 MiB.
     #[serde(deserialize_with = "bytes")]
     pub max_bytes: u64,
 }

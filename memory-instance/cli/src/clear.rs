@@ -1,5 +1,10 @@
 //! `memory clear`.
 
+use std::num::NonZeroUsize;
+
+use memory_core::store::RemovalCause;
+use memory_instance::MemoryInstance;
+
 use crate::args::Memories;
 use crate::failure::usage;
 use crate::out::{Out, count};
@@ -8,7 +13,8 @@ use crate::out::{Out, count};
 ///
 /// The archive of the memory keeps the removed messages for 30 days, unless its resource says otherwise (`archive: {
 /// keep: none }`); --purge removes them and the archive at once. Without --purge, a memory of a resource other than the
-/// built-in `default` needs --resource, whose archive settings apply. Its flush receipts are removed too. The
+/// built-in `default` needs --resource, whose archive settings apply. Messages that alone exceed the bytes of the archive
+/// are not kept, which the command reports. Its flush receipts are removed too. The
 /// removed messages count as cleared. The memory still recognizes its imports: importing the same file again appends nothing,
 /// unless `memory import` gets another --source.
 #[derive(Debug, clap::Args)]
@@ -43,10 +49,26 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
         memories.the_one_to_remove_from(Some(purge)).await?
     };
     let before = memory.counters().await?.cleared;
+    let archived_before = newest_clear(&memory).await?;
     let counters = if args.purge { memory.purge().await? } else { memory.clear().await? };
     if out.json() {
         return out.compact(&counters);
     }
     let cleared = counters.cleared.saturating_sub(before);
-    out.line(format!("{}: {} cleared", memory.key(), count(cleared, "message", "messages")))
+    let kept = match newest_clear(&memory).await? {
+        Some(number) if archived_before < Some(number) => ", kept in the archive",
+        _ if cleared == 0 => "",
+        _ => ", not kept in the archive",
+    };
+    out.line(format!(
+        "{}: {}{kept}",
+        memory.key(),
+        count(cleared, "message cleared", "messages cleared")
+    ))
+}
+
+/// The number of the newest removal in the archive, if it is a clear.
+async fn newest_clear(memory: &MemoryInstance) -> anyhow::Result<Option<u64>> {
+    let newest = memory.removals(None, NonZeroUsize::MIN).await?;
+    Ok(newest.first().filter(|one| one.cause == RemovalCause::Clear).map(|one| one.number))
 }

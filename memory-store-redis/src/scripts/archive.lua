@@ -292,8 +292,10 @@ local function keep(head, archive, settings, cause, removal, set, gone)
     removal.bytes = removal.bytes + text_bytes(one.original)
   end
   local is_over = time ~= '' and tonumber(time) == 0
-  drop_old(head, archive, most_bytes - (is_over and 0 or removal.bytes), gone)
-  if is_over or removal.bytes > most_bytes then
+  -- One that alone is too large is not kept, and drops no earlier one.
+  local is_kept = not is_over and removal.bytes <= most_bytes
+  drop_old(head, archive, most_bytes - (is_kept and removal.bytes or 0), gone)
+  if not is_kept then
     append_without(gone, removal.ranges, removal.taken)
     return nil
   end

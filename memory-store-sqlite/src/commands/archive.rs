@@ -95,6 +95,10 @@ impl Step<'_> {
             int(archived.messages),
             body,
         ])?;
+        // One that alone is too large is not kept, and drops no earlier one.
+        if archived.bytes > retention.max_bytes {
+            drop_part(self.connection, self.loaded.row.id, id, i64::MAX)?;
+        }
         self.drop_old_removals(retention.max_bytes, most)
     }
 

@@ -36,7 +36,7 @@ pub(super) struct Removal {
 }
 
 impl Archive {
-    /// Adds a removal; one without messages changes nothing.
+    /// Adds a removal, unless it alone has more bytes than the archive may have; one without messages changes nothing.
     pub(super) fn add(&mut self, removal: Removal, number: u64, now: Timestamp) {
         let Removal { cause, receipt, mut messages, retention } = removal;
         if messages.is_empty() {
@@ -52,7 +52,9 @@ impl Archive {
         removal.places = messages.iter().map(|message| message.meta.sequence).collect();
         removal.receipt = receipt;
         let most = DROPPED_AT_ONCE.max(messages.len().saturating_mul(2));
-        self.0.push_back(Kept { removal, messages });
+        if removal.bytes <= retention.max_bytes {
+            self.0.push_back(Kept { removal, messages });
+        }
         self.drop_overdue(most, now);
         self.drop_beyond(retention.max_bytes, now);
     }

@@ -474,7 +474,7 @@ fn all_messages_are_replaced_by_a_file(folder: &Folder) {
 fn clear_counts_removals_and_still_knows_imports(folder: &Folder) {
     with_talk(folder);
     let said = folder.run_words(one(&["clear", "--yes"]));
-    assert_eq!(said.out, "default:default:case:k%201: 4 messages cleared\n");
+    assert_eq!(said.out, "default:default:case:k%201: 4 messages cleared, kept in the archive\n");
     assert_eq!(folder.ok("keys --json"), "[]\n");
     let again = folder.run_words(one(&["import", "talk.jsonl", "--json"]));
     assert_eq!(counts(&serde_json::from_str(&again.out).unwrap()), [4, 0, 4, 0]);

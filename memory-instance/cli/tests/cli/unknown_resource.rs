@@ -8,6 +8,7 @@ on_every_store!(
     removals_need_the_resource_of_the_memory,
     purge_and_edits_need_no_resource,
     replacing_all_keeps_the_ttl,
+    clear_reports_what_the_archive_keeps,
 );
 
 const RESOURCE: &str =
@@ -77,4 +78,18 @@ fn replacing_all_keeps_the_ttl(folder: &Folder) {
     // A memory without a TTL needs no resource.
     folder.json("import talk.jsonl --json --key endless");
     folder.ok("replace-all new.jsonl --yes --key endless");
+}
+
+fn clear_reports_what_the_archive_keeps(folder: &Folder) {
+    with_talk(folder);
+    folder.write("small.yaml", RESOURCE.replace("1GiB", "50"));
+    let archive = folder.json("archive --json --key k");
+    let said = folder.ok("clear --yes --resource small.yaml --key k");
+    assert_eq!(said, "default:support:k: 2 messages cleared, not kept in the archive\n");
+    assert_eq!(folder.json("archive --json --resource small.yaml --key k"), archive);
+    let again = folder.ok("clear --yes --resource small.yaml --key k");
+    assert_eq!(again, "default:support:k: 0 messages cleared\n");
+    folder.json("import talk.jsonl --json --resource r.yaml --key k --source again");
+    let kept = folder.ok("clear --yes --resource r.yaml --key k");
+    assert_eq!(kept, "default:support:k: 3 messages cleared, kept in the archive\n");
 }

@@ -56,10 +56,13 @@ impl Totals {
 }
 
 impl State {
-    /// Keeps a removal, if there is an archive, and drops the oldest ones beyond its most bytes.
+    /// Keeps a removal, if there is an archive and it is not too large alone, and drops the oldest ones beyond its most
+    /// bytes.
     pub(super) fn archive(&mut self, removal: Removal, most: Option<u64>) {
         let Some(most) = most.filter(|_| !removal.messages.is_empty()) else { return };
-        self.archive.push(Arc::new(removal));
+        if removal.bytes() <= most {
+            self.archive.push(Arc::new(removal));
+        }
         let mut bytes: u64 = self.archive.iter().map(|kept| kept.bytes()).sum();
         while bytes > most {
             bytes -= self.archive.remove(0).bytes();
