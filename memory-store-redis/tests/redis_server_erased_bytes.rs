@@ -2,9 +2,12 @@
 
 mod support;
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 
-use memory_core::store::{Access, Erase, Retention, Splice, SummaryRecord};
+use memory_core::store::{
+    Access, Clear, Erase, RemoveUnused, Retention, Splice, SummaryRecord, UnusedMemory,
+};
 use memory_core::{MemoryKey, MemoryStore as _};
 use memory_redis_testkit::Server;
 use memory_store_redis::RedisStore;
@@ -117,6 +120,27 @@ async fn server_has_no_byte_of_erased_messages() {
     assert!(in_files(server.dir()) > 0, "the append-only file is not rewritten yet");
     rewrite(&server).await;
     assert_eq!(in_files(server.dir()), 0);
+}
+
+#[tokio::test]
+async fn server_has_no_byte_of_a_deleted_memory() {
+    for way in ["delete", "purge"] {
+        let (server, store) = start().await;
+        let k = filled(&store).await;
+        assert_eq!(in_keys(&server).await, 7 + 2);
+        if way == "delete" {
+            let head = checked_outline(&store, &k).await.head;
+            // The message at the newest place is removed.
+            let listed = UnusedMemory::new(k.clone(), head.generation, head.version);
+            let part = RemoveUnused::new(&listed, NonZeroUsize::new(3).unwrap());
+            while store.remove(&k, part).await.unwrap().more {}
+        } else {
+            store.clear(&k, Access::OPEN, &Clear::new(write(2, 1))).await.unwrap();
+        }
+        until("swept fields", async || (in_keys(&server).await == 0).then_some(())).await;
+        rewrite(&server).await;
+        assert_eq!(in_files(server.dir()), 0, "{way}");
+    }
 }
 
 #[tokio::test]

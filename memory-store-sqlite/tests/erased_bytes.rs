@@ -123,6 +123,36 @@ async fn file_keeps_bytes_without_erasure_or_scrub() {
     assert!(found(&path) > 0, "the file is not rewritten yet");
 }
 
+/// With its archive, and the texts in its receipts.
+#[tokio::test]
+async fn scrubbed_file_has_no_byte_of_a_deleted_memory() {
+    for way in ["delete", "purge"] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("memory.db");
+        let config = memory_store_sqlite::SqliteConfig::new(&path).with_unindexed_limit(0);
+        let store = SqliteStore::open(config).await.unwrap();
+        let key = filled(&store).await;
+        assert_eq!(store.search(&key, &SearchQuery::new(WORD)).await.unwrap().matches, 60);
+        if way == "delete" {
+            delete(&store, &key).await;
+        } else {
+            store.clear(&key, Access::OPEN, &Clear::new(write(2, 1))).await.unwrap();
+        }
+        assert_eq!(store.scrub().await.unwrap(), Scrubbed::Done);
+        assert_eq!((found(&path), in_index(&path), occurrences(&path, WORD)), (0, 0, 0), "{way}");
+        assert!(checked_outline(&store, &key).await.metas.is_empty());
+    }
+}
+
+async fn delete(store: &SqliteStore, key: &MemoryKey) {
+    let outline = checked_outline(store, key).await;
+    let (generation, version) = (outline.head.generation, outline.head.version);
+    let mut listed = UnusedMemory::new(key.clone(), generation, version);
+    listed.newest = outline.metas.last().map(MessageMeta::newest);
+    let part = RemoveUnused::new(&listed, NonZeroUsize::new(25).unwrap());
+    while store.remove(key, part).await.unwrap().more {}
+}
+
 /// Only rows that earlier writes moved need a scrub.
 #[tokio::test]
 async fn deleted_rows_are_overwritten() {

@@ -6,8 +6,8 @@ use super::archive::{
 use super::{Case, Subject, batch, cases_of, key, lease, message, writer};
 use crate::Sequence;
 use crate::store::{
-    Access, Clear, FLUSH_HELD, RemovalCause, Replace, Restore, RestoreRefusal, Splice,
-    StoreErrorKind,
+    Access, Clear, FLUSH_HELD, KEPT_RECEIPTS, RemovalCause, Replace, Restore, RestoreRefusal,
+    Splice, StoreErrorKind,
 };
 use uuid::Uuid;
 
@@ -28,7 +28,42 @@ pub(super) const CASES: &[Case] = cases_of![
     cleared_memory_is_not_restored,
     newest_removal_of_a_receipt_is_restored,
     restore_is_signaled,
+    receipt_lives_as_long_as_its_archive,
 ];
+
+/// Longer than the list of the newest receipts.
+async fn receipt_lives_as_long_as_its_archive(subject: Subject) {
+    const EVICTED: [[u64; 1]; KEPT_RECEIPTS + 1] = [
+        [2],
+        [3],
+        [4],
+        [5],
+        [6],
+        [7],
+        [8],
+        [9],
+        [10],
+        [11],
+        [12],
+        [13],
+        [14],
+        [15],
+        [16],
+        [17],
+        [18],
+    ];
+    let k = filled(&subject).await;
+    let texts = ["x"; KEPT_RECEIPTS];
+    subject.append(&k, writer(1).write(2), &texts).await;
+    let before = subject.messages(&k).await;
+    for (evicted, id) in EVICTED.iter().zip(1..) {
+        subject.flush(&k, id, eviction(evicted), Some(FOREVER)).await;
+    }
+    let listed = subject.store.receipts(&k).await.unwrap();
+    assert!(listed.iter().all(|receipt| receipt.id != Uuid::from_u128(1)));
+    subject.restore(&k, 1, 1).await;
+    assert_eq!(subject.messages(&k).await[1], before[1]);
+}
 
 async fn restore_is_signaled(subject: Subject) {
     let k = filled(&subject).await;
