@@ -125,7 +125,7 @@ async fn file_keeps_bytes_without_erasure_or_scrub() {
 
 /// With its archive, and the texts in its receipts.
 #[tokio::test]
-async fn scrubbed_file_has_no_byte_of_a_deleted_memory() {
+async fn scrubbed_file_has_no_deleted_memory() {
     for way in ["delete", "purge"] {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("memory.db");

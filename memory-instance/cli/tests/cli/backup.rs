@@ -43,6 +43,7 @@ fn shown(folder: &Folder, key: &str) -> Vec<String> {
         of("export"),
         of("context --budget 300 --json"),
         of(&format!("archive --show {number}")),
+        of("search goes --json"),
         archive,
         health.to_string(),
     ]
@@ -62,6 +63,36 @@ fn restored_memory_is_equal_in_every_command(folder: &Folder) {
         folder.ok("restore talk.memory --key again"),
         "default:default:again: it was restored before\n"
     );
+    // Changes have the same results too.
+    let number = |key: &str| {
+        let removals = folder.json(&format!("archive --json --resource r.yaml --key {key}"));
+        removals
+            .to_string()
+            .split("\"number\":")
+            .nth(1)
+            .unwrap()
+            .split(',')
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    for key in ["talk", "again"] {
+        let undo = number(key);
+        folder.ok(&format!("archive --resource r.yaml --key {key} --undo {undo}"));
+    }
+    assert_eq!(
+        folder.ok("export --resource r.yaml --key talk"),
+        folder.ok("export --resource r.yaml --key again")
+    );
+    let flushed = |key: &str| {
+        let mut done = folder.json(&format!("flush --json --resource r.yaml --key {key}"));
+        for field in ["id", "started_at", "duration_ms"] {
+            done[field] = Value::Null;
+        }
+        done["summary"]["id"] = Value::Null;
+        done
+    };
+    assert_eq!(flushed("talk"), flushed("again"));
     // Under its own key, in another store.
     let there = Folder::at(format!("sqlite://{}", folder.path("other.db").display()));
     let file = folder.path("talk.memory");
