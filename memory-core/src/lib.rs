@@ -40,6 +40,7 @@ mod stored;
 #[cfg(test)]
 mod testkit;
 pub mod tokens;
+mod undone;
 mod unit;
 mod usage;
 mod view;

@@ -67,4 +67,5 @@ pub use crate::search::{
     Snippet,
 };
 pub use crate::stored::{MessageId, MessageMeta, NewMessage};
+pub use crate::undone::receipts_in_effect;
 pub use crate::write::{KEPT_SESSIONS, SESSION_LIFETIME, SESSION_RETENTION, WriteId, WriterId};

@@ -6,7 +6,8 @@ use std::ops::RangeInclusive;
 use memory_core::health::ArchiveHealth;
 use memory_core::lease::LeaseProof;
 use memory_core::store::{
-    Access, ArchivedRemoval, Clear, Counters, FlushReceipt, MessageId, Restore, StoreOperation,
+    Access, ArchivedRemoval, Clear, Counters, FlushReceipt, MessageId, MessageMeta, Restore,
+    StoreOperation, receipts_in_effect,
 };
 use memory_core::{Sequence, StoredMessage};
 use uuid::Uuid;
@@ -250,15 +251,17 @@ impl Inner {
         }
     }
 
-    /// The last place of the messages of all summaries that were written at a place, as far as receipts are kept.
+    /// The last place of the messages of all summaries that were written at a place and not undone, as far as receipts
+    /// are kept.
     pub(crate) async fn end_of_summary(
         &self,
         place: Sequence,
         kept: &[FlushReceipt],
+        present: &[MessageMeta],
     ) -> Result<Sequence, MemoryError> {
         let removals = self.all_removals().await?;
-        let archived = removals.iter().filter_map(|removal| removal.receipt.as_ref());
-        let written = kept.iter().chain(archived).filter(|receipt| {
+        let receipts = receipts_in_effect(kept, &removals, present);
+        let written = receipts.iter().filter(|receipt| {
             receipt.summary.as_ref().is_some_and(|summary| summary.sequence == place)
         });
         let ends = written.filter_map(|receipt| Some(receipt.summarized.ranges().last()?.1));
@@ -266,16 +269,11 @@ impl Inner {
     }
 
     /// The size of the archive, if the resource keeps one, or if an earlier setting left one.
-    pub(crate) async fn archive_health(&self) -> Result<Option<ArchiveHealth>, MemoryError> {
-        let (mut health, mut before) = (ArchiveHealth::default(), None);
-        loop {
-            let removals = self.store().removals(&self.key, before, AT_ONCE).await?;
-            let Some(oldest) = removals.last() else { break };
-            before = Some(oldest.number);
-            removals.iter().for_each(|removal| health.add(removal));
-        }
-        let is_used = self.rules.archive.is_some() || before.is_some();
-        Ok(is_used.then_some(health))
+    pub(crate) fn archive_health(&self, removals: &[ArchivedRemoval]) -> Option<ArchiveHealth> {
+        let mut health = ArchiveHealth::default();
+        removals.iter().for_each(|removal| health.add(removal));
+        let is_used = self.rules.archive.is_some() || !removals.is_empty();
+        is_used.then_some(health)
     }
 
     /// The messages of a removal at these places.

@@ -259,7 +259,8 @@ impl Inner {
             return Err(self.refused(problem).into());
         }
         for summary in outline.metas.iter().filter(|meta| meta.summary && meta.sequence <= at) {
-            let last = self.end_of_summary(summary.sequence, &frame.receipts).await?;
+            let last =
+                self.end_of_summary(summary.sequence, &frame.receipts, &outline.metas).await?;
             if last > at {
                 let problem = format!(
                     "the summary at {} covers messages up to {last}; end the fork there or later, or undo that flush first",

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use memory_core::health::{LeaseHealth, Lifetime, ServerHealth, Verdict};
 use memory_core::plan::{UnitState, Units};
-use memory_core::store::{FLUSH_HELD, FlushReceipt, Outline, Tally};
+use memory_core::store::{FLUSH_HELD, FlushReceipt, Outline, Tally, receipts_in_effect};
 use memory_core::{ContentType, MemoryHealth, Priority};
 use tokio::time::Instant;
 
@@ -69,12 +69,14 @@ impl Inner {
         let started = Instant::now();
         let outline = self.outline().await?;
         let latency = started.elapsed();
-        let last_flush = self.store().receipts(&self.key).await?;
+        let receipts = self.store().receipts(&self.key).await?;
+        let removals = self.all_removals().await?;
         // Not a rewind, and not a summary that was written anew after an erasure.
         let is_flush =
             |receipt: &FlushReceipt| receipt.withdrawn.is_empty() && receipt.strategy != REWRITE;
+        let last_flush = receipts_in_effect(&receipts, &removals, &outline.metas);
         let last_flush = last_flush.into_iter().find(is_flush);
-        let archive = self.archive_health().await?;
+        let archive = self.archive_health(&removals);
         let origin = self.store().origin(&self.key).await?;
         let server = self.store().server().await?;
         let locks = &self.backend.locks;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use memory_core::lease::LeaseProof;
 use memory_core::store::{
     AffectedSummary, ArchivedRemoval, Erasure, FLUSH_HELD, FlushReceipt, MessageId, MessageMeta,
-    NewMessage, Outline, Splice, SummaryRecord,
+    NewMessage, Outline, Splice, SummaryRecord, receipts_in_effect,
 };
 use memory_core::{Sequence, StoredMessage};
 use memory_flush::WrittenSummary;
@@ -147,7 +147,7 @@ impl Inner {
                     RewriteOutcome::Gone
                 });
             };
-            let sources = Sources::read(self, erasure).await?;
+            let sources = Sources::read(self, erasure, &outline.metas).await?;
             let Some(originals) = sources.originals(self, summary).await? else {
                 return Ok(RewriteOutcome::NoOriginals);
             };
@@ -222,7 +222,7 @@ impl Inner {
 
 /// The messages that the summaries of a memory replaced, as far as they are kept.
 struct Sources {
-    /// The receipts that are kept or archived, newest first.
+    /// The receipts that are kept or archived and were not undone, newest first.
     receipts: Vec<FlushReceipt>,
     /// All removals in the archive.
     removals: Vec<ArchivedRemoval>,
@@ -231,13 +231,14 @@ struct Sources {
 }
 
 impl Sources {
-    async fn read(inner: &Inner, erasure: &Erasure) -> Result<Self, MemoryError> {
-        let mut receipts = inner.store().receipts(&inner.key).await?;
+    async fn read(
+        inner: &Inner,
+        erasure: &Erasure,
+        present: &[MessageMeta],
+    ) -> Result<Self, MemoryError> {
+        let receipts = inner.store().receipts(&inner.key).await?;
         let removals = inner.all_removals().await?;
-        let kept: HashSet<_> = receipts.iter().map(|receipt| receipt.id).collect();
-        // Receipts of the archive that are not among the kept ones are older than these.
-        let older = removals.iter().filter_map(|removal| removal.receipt.as_ref());
-        receipts.extend(older.filter(|receipt| !kept.contains(&receipt.id)).cloned());
+        let receipts = receipts_in_effect(&receipts, &removals, present);
         let erasures = inner.store().erasures(&inner.key).await?;
         let summaries = erasures.iter().chain([erasure]).flat_map(|erasure| &erasure.summaries);
         let affected = summaries.map(|summary| summary.id).collect();

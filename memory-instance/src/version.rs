@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use memory_core::plan::Units;
 use memory_core::store::{
     Appended, Counters, FLUSH_HELD, FlushReceipt, MessageMeta, Outline, Splice, StoreError,
-    StoreErrorKind, StoreOperation, Version,
+    StoreErrorKind, StoreOperation, Version, receipts_in_effect,
 };
 use memory_core::{ContentType, Entry, Role, Sequence, StoredMessage};
 
@@ -279,14 +279,21 @@ impl Inner {
         }
     }
 
-    /// Whether a flush removed messages between these two places, as far as receipts are kept.
+    /// Whether a flush removed messages between these two places and was not undone, as far as receipts are kept.
     async fn is_flushed(&self, first: Sequence, last: Sequence) -> Result<bool, MemoryError> {
         if first.plus(1) >= last {
             return Ok(false);
         }
+        let removed_some = |receipts: &[FlushReceipt]| {
+            let mut removed = receipts.iter().flat_map(|it| [&it.summarized, &it.evicted]);
+            removed.any(|set| set.ranges().iter().any(|(from, to)| *from < last && *to > first))
+        };
         let receipts = self.store().receipts(&self.key).await?;
-        let mut removed = receipts.iter().flat_map(|it| [&it.summarized, &it.evicted]);
-        Ok(removed.any(|set| set.ranges().iter().any(|(from, to)| *from < last && *to > first)))
+        if !removed_some(&receipts) {
+            return Ok(false);
+        }
+        let outline = self.outline().await?;
+        Ok(removed_some(&receipts_in_effect(&receipts, [], &outline.metas)))
     }
 
     /// The messages and the version that came after this one.
@@ -339,7 +346,7 @@ impl Inner {
         }
         let kept = self.store().receipts(&self.key).await?;
         for summary in summaries {
-            let last = self.end_of_summary(summary, &kept).await?;
+            let last = self.end_of_summary(summary, &kept, &outline.metas).await?;
             if last > to {
                 let problem = format!(
                     "the summary at {summary} covers messages up to {last}; rewind to {last} or later, or to before {summary}, or undo that flush first"

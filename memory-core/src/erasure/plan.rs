@@ -7,6 +7,7 @@ use crate::archive::{ArchivedRemoval, RemovalCause};
 use crate::counters::Counters;
 use crate::receipt::{FlushReceipt, SequenceSet};
 use crate::stored::{MessageId, MessageMeta, Sequence};
+use crate::undone::receipts_in_effect;
 
 /// The state of a memory, as far as an erasure of some places needs it.
 #[derive(Debug, Default)]
@@ -196,11 +197,10 @@ fn affected(
     let present = state.summaries.iter().map(|(sequence, id)| (*sequence, *id, None));
     let remaining: Vec<_> =
         archived.chain(present).filter(|(_, id, _)| !erased.contains(id)).collect();
-    // Receipts of the archive that are not among the newest are older than these.
-    let newest: HashSet<_> = state.receipts.iter().map(|receipt| receipt.id).collect();
-    let older = state.removals.iter().filter_map(|kept| kept.removal.receipt.as_ref());
-    let older = older.filter(|receipt| !newest.contains(&receipt.id));
-    let receipts: Vec<_> = older.chain(state.receipts.iter().rev()).collect();
+    // A flush that was undone wrote no summary that remains.
+    let removals = state.removals.iter().map(|kept| &kept.removal);
+    let mut receipts = receipts_in_effect(&state.receipts, removals, &state.present);
+    receipts.reverse();
 
     let asked: BTreeSet<_> = places.iter().filter(|place| *place <= state.last).collect();
     let mut tainted = asked.clone();
@@ -216,7 +216,7 @@ fn affected(
         }
     }
     let is_explained = |place: Sequence| {
-        let named = |receipt: &&FlushReceipt| {
+        let named = |receipt: &FlushReceipt| {
             receipt.removed().into_iter().any(|removed| removed.contains(place))
         };
         let cleared = |kept: &ErasableRemoval| {

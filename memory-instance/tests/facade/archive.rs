@@ -4,11 +4,15 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use memory_core::resource::ArchiveSettings;
-use memory_core::store::{Durability, RemovalCause, RestoreRefusal, StoreErrorKind};
-use memory_core::{MemoryResource, Message, Sequence, StoredMessage};
-use memory_instance::{FlushMode, ManagerBuilder, MemoryInstance};
+use memory_core::store::{
+    Access, Durability, FlushReceipt, MessageId, NewMessage, RemovalCause, RestoreRefusal,
+    Retention, Splice, StoreErrorKind, SummaryRecord,
+};
+use memory_core::{ContentType, MemoryResource, Message, Sequence, StoredMessage};
+use memory_instance::{FlushMode, ForkOptions, ManagerBuilder, MemoryInstance};
+use uuid::Uuid;
 
-use crate::support::{On, checked, texts, with};
+use crate::support::{On, World, checked, texts, with};
 
 on_every_backend![
     flushed_originals_are_in_the_archive,
@@ -16,6 +20,9 @@ on_every_backend![
     undone_flush_holds_automatic_flushes,
     flush_without_work_ends_the_hold,
     rewind_can_be_undone,
+    undone_summary_limits_no_fork,
+    undone_eviction_ends_no_turn,
+    erasure_ignores_an_undone_summary,
     clear_keeps_an_archive_and_purge_none,
     memory_without_an_archive_refuses_to_undo,
     summary_of_a_summary_is_undone_last_first,
@@ -134,6 +141,87 @@ async fn flush_without_work_ends_the_hold(on: On) {
     assert_eq!(memory.receipts().await.unwrap().len(), 2, "a flush without work was recorded");
     talk(&memory, 60).await;
     assert!(memory.receipts().await.unwrap().len() > 2, "no automatic flush began");
+    checked(&memory, &world.manager).await;
+}
+
+/// Places from 1 to the last, as a flush that chose them removes them.
+async fn flush_up_to(world: &World, last: u64, place_taken_by: Option<MessageId>) -> FlushReceipt {
+    let memory = world.memory();
+    let outline = world.manager.store().outline(memory.key()).await.unwrap();
+    let places: Vec<_> = (1..=last).map(Sequence::new).collect();
+    let mut receipt = FlushReceipt::new(Uuid::new_v4(), "test", outline.metas[0].created_at);
+    let splice = Splice { archive: Some(Retention::forever()), ..Splice::of(&outline) };
+    let splice = match place_taken_by {
+        None => {
+            receipt.evicted = places.iter().copied().collect();
+            Splice { evicted: places, receipt: Some(receipt.clone()), ..splice }
+        }
+        Some(id) => {
+            receipt.summarized = places.iter().copied().collect();
+            receipt.summary = Some(SummaryRecord::new(id, Sequence::new(1), 3, "test"));
+            let summary = NewMessage {
+                id,
+                message: Message::system("summary"),
+                tokens: 3,
+                priority: None,
+                content_type: ContentType::Summary,
+                created_at: outline.metas[0].created_at,
+            };
+            let summary = Some(summary);
+            Splice { summarized: places, summary, receipt: Some(receipt.clone()), ..splice }
+        }
+    };
+    world.manager.store().splice(memory.key(), Access::OPEN, &splice).await.unwrap();
+    receipt
+}
+
+fn new_id() -> MessageId {
+    MessageId::new(Uuid::new_v4())
+}
+
+async fn undone_summary_limits_no_fork(on: On) {
+    let world = on.world(manual()).await;
+    let memory = world.memory();
+    talk(&memory, 20).await;
+    let first = flush_up_to(&world, 10, Some(new_id())).await;
+    memory.undo_flush(first.id).await.unwrap();
+    assert_eq!(memory.health().await.unwrap().last_flush, None);
+    let second = flush_up_to(&world, 9, Some(new_id())).await;
+    assert_eq!(memory.health().await.unwrap().last_flush, Some(second));
+    let fork = world.manager.memory("m", "fork").unwrap();
+    memory.fork(&fork, ForkOptions::new().with_end(Sequence::new(9))).await.unwrap();
+    assert_eq!(fork.len().await.unwrap(), 1);
+    checked(&memory, &world.manager).await;
+}
+
+async fn undone_eviction_ends_no_turn(on: On) {
+    let world = on.world(manual()).await;
+    let memory = world.memory();
+    talk(&memory, 40).await;
+    let flush = flush_up_to(&world, 30, None).await;
+    memory.undo_flush(flush.id).await.unwrap();
+    let version = memory.version().await.unwrap();
+    memory.rewind(Sequence::new(20), version).await.unwrap().applied().unwrap();
+    memory.append(Message::assistant("answer")).await.unwrap();
+    let version = memory.version().await.unwrap();
+    let done = memory.pop_turn(version).await.unwrap().applied().unwrap();
+    let withdrawn: Vec<_> = done.receipt.unwrap().withdrawn.iter().collect();
+    assert_eq!(withdrawn, [20, 41].map(Sequence::new));
+    checked(&memory, &world.manager).await;
+}
+
+async fn erasure_ignores_an_undone_summary(on: On) {
+    let world = on.world(manual()).await;
+    let memory = world.memory();
+    talk(&memory, 20).await;
+    let first = flush_up_to(&world, 10, Some(new_id())).await;
+    memory.undo_flush(first.id).await.unwrap();
+    let summary = new_id();
+    flush_up_to(&world, 9, Some(summary)).await;
+    let erased = memory.erase([Sequence::new(10)], "test").await.unwrap().erasure;
+    assert!(erased.summaries.is_empty(), "{erased:?}");
+    let erased = memory.erase([Sequence::new(9)], "test").await.unwrap().erasure;
+    assert_eq!(erased.summaries.iter().map(|one| one.id).collect::<Vec<_>>(), [summary]);
     checked(&memory, &world.manager).await;
 }
 
