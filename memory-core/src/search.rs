@@ -65,6 +65,8 @@ pub struct SearchQuery {
     pub limit: NonZeroUsize,
     /// Only messages before this place: to continue a search that did not look at all.
     pub before: Option<Sequence>,
+    /// Whether the search may bring an index up to date.
+    pub indexing: Indexing,
 }
 
 impl SearchQuery {
@@ -79,6 +81,7 @@ impl SearchQuery {
             scope: SearchScope::All,
             limit: DEFAULT_LIMIT,
             before: None,
+            indexing: Indexing::Allowed,
         }
     }
 
@@ -123,12 +126,19 @@ impl SearchQuery {
         self.before = Some(before);
         self
     }
+
+    /// Whether the search may bring an index up to date.
+    #[must_use]
+    pub const fn with_indexing(mut self, indexing: Indexing) -> Self {
+        self.indexing = indexing;
+        self
+    }
 }
 
 impl fmt::Debug for SearchQuery {
     /// Without the text, which is as private as a message.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { text: _, roles, since, until, scope, limit, before } = self;
+        let Self { text: _, roles, since, until, scope, limit, before, indexing } = self;
         f.debug_struct("SearchQuery")
             .field("roles", roles)
             .field("since", since)
@@ -136,8 +146,19 @@ impl fmt::Debug for SearchQuery {
             .field("scope", scope)
             .field("limit", limit)
             .field("before", before)
+            .field("indexing", indexing)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether a search may write to an index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Indexing {
+    /// A store with an index brings it up to date first.
+    #[default]
+    Allowed,
+    /// The search writes nothing: it reads the index and scans the messages that are not in it.
+    Forbidden,
 }
 
 /// The messages that a search looks at.

@@ -63,8 +63,8 @@ pub use crate::receipt::{
     FlushReceipt, KEPT_RECEIPTS, ReplacedRecord, SequenceSet, Shortfall, SummaryRecord,
 };
 pub use crate::search::{
-    FoundIn, MAX_SEARCH_HITS, SearchCoverage, SearchHit, SearchQuery, SearchResults, SearchScope,
-    Snippet,
+    FoundIn, Indexing, MAX_SEARCH_HITS, SearchCoverage, SearchHit, SearchQuery, SearchResults,
+    SearchScope, Snippet,
 };
 pub use crate::stored::{MessageId, MessageMeta, NewMessage};
 pub use crate::undone::receipts_in_effect;

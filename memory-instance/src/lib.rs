@@ -93,8 +93,8 @@ pub use memory_core::profile::ProfileName;
 pub use memory_core::request::{Repair, RepairKind};
 pub use memory_core::resource::{PriorityBlock, Tokenizer};
 pub use memory_core::store::{
-    Appended, Counters, Cursor, ExpiredMemories, FlushReceipt, FoundIn, Page, SearchCoverage,
-    SearchHit, SearchQuery, SearchResults, SearchScope, Version, WriteId, WriterId,
+    Appended, Counters, Cursor, ExpiredMemories, FlushReceipt, FoundIn, Indexing, Page,
+    SearchCoverage, SearchHit, SearchQuery, SearchResults, SearchScope, Version, WriteId, WriterId,
 };
 pub use memory_core::{
     ContentType, Entry, MemoryHealth, MemoryKey, MemoryResource, MemoryStore, Message, Priority,

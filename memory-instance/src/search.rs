@@ -1,9 +1,11 @@
 //! Searching a memory.
 
-use memory_core::store::{SearchQuery, SearchResults};
+use std::borrow::Cow;
+
+use memory_core::store::{Indexing, SearchQuery, SearchResults};
 
 use crate::error::MemoryError;
-use crate::instance::MemoryInstance;
+use crate::instance::{MemoryInstance, Mode};
 
 impl MemoryInstance {
     /// Searches the texts of all messages, present and archived, for words and phrases.
@@ -11,7 +13,8 @@ impl MemoryInstance {
     /// Each message that was acknowledged before the call is looked at, unless the memory is long: the
     /// [coverage](SearchResults::coverage) of the result says from which place on the search looked, and
     /// [`SearchQuery::before`] continues it. A SQLite file has an index, which is brought up to date by the search, not by appends. Other
-    /// stores read the newest 10,000 messages, or 8 MiB of text, per call.
+    /// stores read the newest 10,000 messages, or 8 MiB of text, per call. A read-only handle writes no index: it scans the
+    /// messages that are not in it.
     ///
     /// Messages are found as they are stored: a text that was redacted before it was stored is not found.
     ///
@@ -44,19 +47,24 @@ impl MemoryInstance {
     /// A search changes no message. An index may have been brought up to date in part; the next search continues.
     #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
     pub async fn search(&self, query: &SearchQuery) -> Result<SearchResults, MemoryError> {
-        Ok(self.inner.store().search(&self.inner.key, query).await?)
+        let mut query = Cow::Borrowed(query);
+        if self.mode == Mode::ReadOnly {
+            query.to_mut().indexing = Indexing::Forbidden;
+        }
+        Ok(self.inner.store().search(&self.inner.key, &query).await?)
     }
 
     /// Builds the index of the memory anew, such as after a file was damaged; returns the number of places in it, or `None`
     /// if the store has no index.
     ///
     /// # Errors
-    /// [`MemoryError::Store`].
+    /// [`MemoryError::Store`]; [`MemoryError::ReadOnly`] from a read-only handle.
     ///
     /// # Cancel safety
     /// Dropping the future leaves a part of the index; the next search completes it.
     #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
     pub async fn rebuild_index(&self) -> Result<Option<u64>, MemoryError> {
+        self.writable("rebuild the index")?;
         Ok(self.inner.store().rebuild_index(&self.inner.key).await?)
     }
 }

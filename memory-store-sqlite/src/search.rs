@@ -6,7 +6,7 @@ mod unindexed;
 
 use memory_core::MemoryKey;
 use memory_core::sibling::SearchRanking;
-use memory_core::store::{SearchQuery, SearchResults, StoreError, StoreOperation};
+use memory_core::store::{Indexing, SearchQuery, SearchResults, StoreError, StoreOperation};
 use memory_sqlite_file::{SqliteErrorKind, classify};
 
 use self::find::find;
@@ -32,7 +32,9 @@ impl SqliteStore {
     ) -> Result<SearchResults, StoreError> {
         SearchRanking::new(query)
             .map_err(|kind| StoreError::new(OPERATION, kind).not_applied().at(key))?;
-        if let Err(error) = self.index_new(key, self.unindexed_limit()).await {
+        if query.indexing == Indexing::Allowed
+            && let Err(error) = self.index_new(key, self.unindexed_limit()).await
+        {
             // Such as a full disk, or a writer that holds the file: messages are scanned instead.
             tracing::debug!(%error, "the index for searches is not up to date");
         }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use memory_core::store::{
-    Access, Append, Clear, ExpiredMemories, FlushReceipt, RemoveUnused, Replace, Retention,
-    SearchQuery, SearchResults, Splice, UnusedQuery,
+    Access, Append, Clear, ExpiredMemories, FlushReceipt, Indexing, RemoveUnused, Replace,
+    Retention, SearchQuery, SearchResults, Splice, UnusedQuery,
 };
 use memory_core::{Clock, InMemoryStore, MemoryKey, MemoryStore, Sequence};
 use memory_store_sqlite::{SqliteConfig, SqliteStore};
@@ -71,6 +71,26 @@ async fn long_memory_is_indexed_in_parts() {
     // The rest of the file is as before: another handle finds the same.
     let other = SqliteStore::open(path.clone()).await.unwrap();
     assert_eq!(search(&other, &k, "number1234").await.hits, found.hits);
+}
+
+#[tokio::test]
+async fn search_without_indexing_writes_nothing() {
+    let (_folder, path, store) = opened(0).await;
+    let k = key("k");
+    append(&store, &k, write(1, 1), &["one", "two"]).await.unwrap();
+    let found = async |word: &str| {
+        let query = SearchQuery::new(word).with_indexing(Indexing::Forbidden);
+        let found = store.search(&k, &query).await.unwrap();
+        assert!(found.coverage.next().is_none());
+        found.matches
+    };
+    assert_eq!(found("two").await, 1);
+    assert_eq!((count(&path, "indexed"), count(&path, "word_docsize")), (0, 0));
+    // The index is read, and the rest is scanned.
+    search(&store, &k, "two").await;
+    append(&store, &k, write(1, 2), &["three"]).await.unwrap();
+    assert_eq!((found("two").await, found("three").await), (1, 1));
+    assert_eq!((count(&path, "indexed"), count(&path, "word_docsize")), (1, 2));
 }
 
 #[tokio::test]

@@ -688,6 +688,7 @@ async fn refused_writes(memory: &MemoryInstance, cut: Cut) -> bool {
         cut.off(memory.ensure_system("name", "one")).await.map(|done| done.unwrap_err()),
         cut.off(memory.perform_flush()).await.map(|done| done.unwrap_err()),
         cut.off(memory.flush_in_background()).await.map(|done| done.unwrap_err()),
+        cut.off(memory.rebuild_index()).await.map(|done| done.unwrap_err()),
         cut.off(memory.close_call("open")).await.map(|done| done.unwrap_err()),
         cut.off(exclusive).await.map(|done: Result<(), MemoryError>| done.unwrap_err()),
     ];

@@ -5,11 +5,17 @@ use std::time::Duration;
 use memory_core::resource::ArchiveSettings;
 use memory_core::store::StoreErrorKind;
 use memory_core::{MemoryResource, Message, Sequence};
-use memory_instance::{FlushMode, FoundIn, ManagerBuilder, MemoryInstance, SearchQuery};
+use memory_instance::{
+    FlushMode, FoundIn, ManagerBuilder, MemoryError, MemoryInstance, SearchQuery, SearchResults,
+};
 
 use crate::support::{On, with};
 
-on_every_backend![flushed_and_erased_texts_are_searched, redacted_texts_are_not_found];
+on_every_backend![
+    flushed_and_erased_texts_are_searched,
+    read_only_handle_searches_without_writing,
+    redacted_texts_are_not_found,
+];
 
 fn archiving() -> ManagerBuilder {
     let mut resource = MemoryResource::new("m", 400);
@@ -68,4 +74,24 @@ async fn redacted_texts_are_not_found(on: On) {
     memory.append(Message::user("the secret4711 of the harbor")).await.unwrap();
     assert_eq!(found(&memory, "harbor").await.len(), 1);
     assert!(found(&memory, "secret4711").await.is_empty());
+}
+
+async fn read_only_handle_searches_without_writing(on: On) {
+    let world = on.world(archiving()).await;
+    let memory = world.memory();
+    // More than are scanned instead of indexed.
+    for number in 1..=200 {
+        memory.append(Message::user(format!("number{number}"))).await.unwrap();
+    }
+    let reader = memory.read_only();
+    assert_eq!(found(&reader, "number3").await, [(3, true)]);
+    let looked_at = |results: SearchResults| results.looked_at;
+    let query = SearchQuery::new("number3");
+    // Without an index each message is looked at.
+    assert_eq!(reader.search(&query).await.map(looked_at).unwrap(), 200);
+    let refused = reader.rebuild_index().await.unwrap_err();
+    assert!(matches!(refused, MemoryError::ReadOnly { .. }), "{refused}");
+    assert_eq!(reader.search(&query).await.map(looked_at).unwrap(), 200);
+    memory.rebuild_index().await.unwrap();
+    assert_eq!(found(&reader, "number3").await, [(3, true)]);
 }
