@@ -147,6 +147,7 @@ impl Run<'_> {
                 Op::Append(kinds) => self.append(kinds).await,
                 Op::AppendIf(kinds) => self.append_if(kinds).await,
                 Op::Rewind(count) => self.rewind(*count).await,
+                Op::PopTurn => self.pop_turn().await,
                 Op::Retried(kinds, again) => self.retried(kinds, *again).await,
                 Op::Turn(turn) => self.turn(turn).await,
                 Op::Hold(millis) => {
@@ -207,6 +208,7 @@ impl Run<'_> {
                     }
                 }
                 Op::Purge => self.purge().await,
+                Op::Delete => self.delete().await,
                 Op::Undo(newer) => self.undo(*newer).await,
                 Op::Erase(from, count) => self.erase(*from, *count).await,
                 Op::Replace(at) => self.replace(*at).await,
@@ -239,6 +241,7 @@ impl Run<'_> {
                 }
                 Op::Keep => self.process.link.keep(),
                 Op::GoBack => self.process.link.go_back(),
+                Op::EndArchives => self.process.link.end_archives(),
                 Op::Expire => self.process.link.expire(self.memory.key()),
                 Op::Cancel(polls, op) => {
                     let polls = *polls;

@@ -184,6 +184,14 @@ bugs! {
     WithdrawalIgnoresNewer in Plain: Unexplained,
     /// Messages that were taken back are counted as evicted.
     WithdrawnCountedAsEvicted in Plain: Counted,
+    /// A rewind is applied and reported as a conflict.
+    RewindConflictApplied in Plain | Past: Unexplained,
+    /// Some rewinds are refused although the version is current.
+    RewindConflictWithoutReason in Plain | Past: Unexplained,
+    /// A rewind takes messages back although others came since its version.
+    RewindIgnoresVersion in Plain | Past: Unexplained,
+    /// A rewind of the newest turn takes back the last two messages.
+    PopTurnTakesMore in Past: WithdrewOther,
     /// A reader's own batches are confirmed although the server lost them.
     KnownUnchecked in Rollbacks: ReaderMisses | Unexplained,
     /// All batches of a reader are confirmed because the newest one is stored.
@@ -200,6 +208,18 @@ bugs! {
     ClearForgetsArchive in Past: SearchWrong | ArchiveWrong | Unexplained,
     /// A purge moves the messages to the archive.
     PurgeKeepsArchive in Past: SearchWrong | ArchiveWrong | Unexplained,
+    /// An archived message is shown after the time for which it is kept.
+    ArchiveOutlivesKeep in Past: SearchWrong | ArchiveWrong | Unexplained,
+    /// Archived messages are removed soon.
+    ArchiveEndsEarly in Past: SearchWrong | ArchiveWrong | Unexplained,
+    /// A deletion is acknowledged and not applied.
+    DeleteNotApplied in Past: Unexplained,
+    /// A deletion leaves the list of archived removals.
+    DeleteKeepsArchive in Past: ArchiveWrong | Unexplained,
+    /// Searches find archived messages of a deleted memory.
+    DeleteKeepsIndex in Past: SearchWrong | Unexplained,
+    /// A reader continues from a cursor although the memory was deleted since.
+    DeleteUnnoticed in Past: Unexplained,
     /// An undo restores the originals except the one at the place of the summary, which stays.
     UndoKeepsSummary in Past: Unexplained,
     /// An undo loses the first original.

@@ -112,8 +112,11 @@ fn check_linearizable(
     // The newest fencing token rolls back with the state. Until the next holder has written, a stale holder may write
     // between that holder's first read and its last write.
     let no_turns = BTreeMap::new();
-    let (turns, budget) =
-        if rollbacks.is_empty() { (&history.turns, BUDGET) } else { (&no_turns, ROLLBACK_BUDGET) };
+    let (turns, budget) = if program.goes_back() && !rollbacks.is_empty() {
+        (&no_turns, ROLLBACK_BUDGET)
+    } else {
+        (&history.turns, BUDGET)
+    };
     let memory = SequentialMemory::for_history(operations, turns)
         .with_archive(program.past.map(|past| past.max_bytes))
         .with_windows(Arc::clone(windows));

@@ -137,6 +137,19 @@ impl History {
         }
     }
 
+    /// Whether all writes of this memory were answered before this time, apart from these operations.
+    pub(crate) fn is_quiet(&self, key: usize, since: u64, apart_from: &[usize]) -> bool {
+        let mut others = self.operations.iter().enumerate().filter(|(index, one)| {
+            one.key == key && !one.operation.call.is_read() && !apart_from.contains(index)
+        });
+        others.all(|(_, one)| matches!(one.operation.returned, Some((at, _)) if at < since))
+    }
+
+    /// A number for a request that no agent numbered.
+    pub(crate) fn new_id(&mut self) -> u32 {
+        u32::MAX - u32::try_from(self.tick()).unwrap_or_default()
+    }
+
     /// The number of operations.
     pub(crate) fn len(&self) -> usize {
         self.operations.len()

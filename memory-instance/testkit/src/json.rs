@@ -95,6 +95,7 @@ fn call(history: &History, call: &Call) -> Option<(&'static str, Value)> {
             replaced,
             summary,
             receipt,
+            expected: _,
         } => {
             let one =
                 |(place, new): &(u64, Written)| json!({"place": place, "cleared": hex(new.id)});
@@ -132,6 +133,9 @@ fn call(history: &History, call: &Call) -> Option<(&'static str, Value)> {
         Call::Keep => ("keep", json!({})),
         Call::GoBack => ("go_back", json!({})),
         Call::Expire => ("expire", json!({})),
+        Call::Delete => ("delete", json!({})),
+        Call::EndArchives => ("end_archives", json!({})),
+        Call::Rewind(expected) => ("rewind", json!({"expected": version(expected)})),
         Call::Snapshot => ("snapshot", json!({})),
         Call::Begin { copy, version, copied } => {
             let at = match copied {
@@ -155,12 +159,14 @@ fn batch_args(
     expected: Option<&Expected>,
 ) -> Value {
     let messages: Vec<_> = pieces.iter().map(|piece| piece.tag).collect();
-    let expected = expected.map(|expected| {
-        let newest = expected.newest.map(|newest| content(&[newest]));
-        json!({"generation": expected.generation, "newest": newest})
-    });
+    let expected = expected.map(version);
     let turn = history.turns.get(&batch);
     json!({"batch": batch, "messages": messages, "turn": turn, "expected": expected})
+}
+
+fn version(expected: &Expected) -> Value {
+    let newest = expected.newest.map(|newest| content(&[newest]));
+    json!({"generation": expected.generation, "newest": newest})
 }
 
 fn answer_of(answer: &Answer) -> Value {

@@ -33,8 +33,8 @@ pub use json::write_histories;
 pub use linear::{Explanation, Model, Operation, check};
 pub use model::{SequentialMemory, WindowRules};
 pub use program::{
-    Agent, Family, Faults, Kind, Look, Op, Past, Program, SummarizerKind, Turn, TurnStep, expiries,
-    past, program, prompts, rollbacks, runner,
+    Agent, Family, Faults, Keep, Kind, Look, Op, Past, Program, SummarizerKind, Turn, TurnStep,
+    expiries, past, program, prompts, rollbacks, runner,
 };
 pub use run::{Outcome, run};
 pub use violation::{Check, Violation};

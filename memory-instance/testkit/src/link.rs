@@ -2,6 +2,7 @@
 
 mod leases;
 mod reading;
+mod scopes;
 mod store;
 mod witness;
 
@@ -26,6 +27,7 @@ use crate::run::{KEYS, key_number};
 use crate::server::Server;
 
 pub(crate) use self::reading::Reading;
+pub(crate) use self::scopes::{Rewinding, deleting};
 pub(crate) use self::witness::Views;
 use self::witness::Witness;
 
@@ -171,6 +173,11 @@ impl Link {
             let expired = server.expire(key);
             debug_assert!(expired.is_ok(), "nothing else runs meanwhile: {expired:?}");
         });
+    }
+
+    /// The time for which all archived messages are kept ends.
+    pub(crate) fn end_archives(&self) {
+        self.moved(&Call::EndArchives, 0..KEYS.len(), Server::end_archives);
     }
 
     /// Records the call for each of these memories, and applies it at once.

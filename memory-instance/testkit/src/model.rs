@@ -17,6 +17,7 @@ use std::sync::Arc;
 use self::append::{Batch, Replaces};
 use self::archive::Removal;
 use self::known::Known;
+use self::version::IsCurrent;
 use crate::history::{Answer, Call, Item, Piece, Recorded, Totals};
 use crate::linear::Model;
 use crate::program::Kind;
@@ -124,7 +125,7 @@ struct State {
     turn: Option<u32>,
     /// Counters are not compared.
     any_totals: bool,
-    /// The number of saves, rollbacks and erasures. It makes each of them change the state, so that the search does not
+    /// The number of saves, rollbacks, erasures and ends of archives. It makes each of them change the state, so that the search does not
     /// move them before operations in flight.
     moves: usize,
     /// The number of rollbacks.
@@ -239,7 +240,7 @@ impl State {
         *self = Self { moves, rollbacks, kept: self.kept.take(), ..state };
     }
 
-    /// The memory's TTL ends.
+    /// The memory's TTL ends, or it is deleted.
     fn expire(&mut self) {
         let (moves, rollbacks) = (self.moves + 1, self.rollbacks + 1);
         *self = Self { moves, rollbacks, kept: self.kept.take(), ..Self::default() };
@@ -316,9 +317,20 @@ impl Model for SequentialMemory {
                 next.go_back();
                 true
             }
-            (Call::Expire, Some(Answer::Nothing)) => {
+            (Call::Expire | Call::Delete, Some(Answer::Nothing)) => {
                 next.expire();
                 true
+            }
+            (Call::EndArchives, Some(Answer::Nothing)) => {
+                next.archive.clear();
+                next.moves += 1;
+                true
+            }
+            (Call::Rewind(expected), Some(Answer::Conflict)) => {
+                self.state.is_at(expected).may_be(IsCurrent::No)
+            }
+            (Call::Rewind(expected), Some(Answer::Nothing)) => {
+                self.state.is_at(expected).may_be(IsCurrent::Yes)
             }
             // Reads without an answer have no effect.
             (
@@ -328,7 +340,8 @@ impl Model for SequentialMemory {
                 | Call::Count
                 | Call::Removals
                 | Call::Archived(_)
-                | Call::Search,
+                | Call::Search
+                | Call::Rewind(_),
                 None,
             )
             | (Call::Nothing, Some(Answer::Nothing)) => true,

@@ -146,7 +146,11 @@ fn check_held(
             let removed_all = operations.iter().any(|operation| {
                 let is_it = matches!(
                     operation.call,
-                    Call::Clear(_) | Call::Purge(_) | Call::ReplaceAll { .. }
+                    Call::Clear(_)
+                        | Call::Purge(_)
+                        | Call::ReplaceAll { .. }
+                        | Call::Expire
+                        | Call::Delete
                 );
                 is_it && may_end(operation.called, operation.returned.as_ref().map(|(at, _)| *at))
             });

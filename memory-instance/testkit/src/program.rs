@@ -11,6 +11,7 @@ use std::fmt;
 
 use proptest::prelude::*;
 
+pub(crate) use self::past::KEPT_FOR;
 pub use self::past::past;
 pub use self::plain::program;
 pub use self::prompts::prompts;
@@ -45,6 +46,17 @@ pub struct Past {
     pub max_bytes: u64,
     /// Flushes clear tool results.
     pub clears_results: bool,
+    /// How long removed messages are kept.
+    pub keep: Keep,
+}
+
+/// How long removed messages are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Without an end.
+    Forever,
+    /// Longer than a program lasts, but the clock is stepped beyond it ([`Op::EndArchives`]).
+    ForAWhile,
 }
 
 /// The rate of faults of requests.
@@ -145,6 +157,8 @@ pub enum Op {
     AppendIf(Vec<Kind>),
     /// Reads, and then takes back this number of the newest messages at the version that was read.
     Rewind(usize),
+    /// Reads, and then takes back the newest turn at the version that was read.
+    PopTurn,
     /// An exclusive turn.
     Turn(Turn),
     /// Takes the lease on the memory directly and keeps it this many milliseconds.
@@ -176,6 +190,8 @@ pub enum Op {
     Clear,
     /// Removes all, and the archive.
     Purge,
+    /// Deletes the memory.
+    Delete,
     /// Undoes the archived removal before this number of newer ones.
     Undo(usize),
     /// Erases this number of messages, of those present or archived: from this one on, in a fixed order.
@@ -207,6 +223,8 @@ pub enum Op {
     GoBack,
     /// The TTL of the memory ends.
     Expire,
+    /// The time for which all archived messages are kept ends.
+    EndArchives,
     /// Starts an operation and drops it after this number of polls.
     Cancel(u8, Box<Self>),
     /// The process dies.
@@ -328,7 +346,7 @@ impl Program {
     #[must_use]
     pub fn clears(&self) -> usize {
         self.count(|op| match op {
-            Op::Clear | Op::Purge => 1,
+            Op::Clear | Op::Purge | Op::Delete => 1,
             Op::Turn(turn) => turn.steps.iter().filter(|step| **step == TurnStep::Clear).count(),
             _ => 0,
         })
@@ -337,7 +355,7 @@ impl Program {
     /// The number of operations that take messages back.
     #[must_use]
     pub fn rewinds(&self) -> usize {
-        self.count(|op| usize::from(matches!(op, Op::Rewind(_))))
+        self.count(|op| usize::from(matches!(op, Op::Rewind(_) | Op::PopTurn)))
     }
 
     /// The number of operations that remove or change single messages on demand, or bring them back.

@@ -12,13 +12,13 @@ use memory_core::store::{WriteId, WriterId};
 
 use crate::history::{Answer, Call, Recorded, Tag};
 
-/// The times of rollbacks. The end of a TTL is one, to the empty state.
+/// The times of rollbacks. The end of a TTL and a deletion are some, to the empty state.
 #[derive(Debug, Default)]
 pub(crate) struct Rollbacks(Vec<u64>);
 
 impl Rollbacks {
     pub(crate) fn of(operations: &[Recorded]) -> Self {
-        let is_one = |call: &Call| matches!(call, Call::GoBack | Call::Expire);
+        let is_one = |call: &Call| matches!(call, Call::GoBack | Call::Expire | Call::Delete);
         let rollbacks = operations.iter().filter(|operation| is_one(&operation.call));
         Self(rollbacks.map(|operation| operation.called).collect())
     }

@@ -25,7 +25,7 @@ use crate::healed::verify_healed;
 use crate::history::{Caller, History, Recorder};
 use crate::json;
 use crate::link::Link;
-use crate::program::{Faults, Past, Program};
+use crate::program::{Faults, KEPT_FOR, Keep, Past, Program};
 use crate::server::Server;
 use crate::summarizer::ModelSummarizer;
 use crate::violation::{Check, Violation};
@@ -389,8 +389,15 @@ pub(crate) fn resource(program: &Program) -> MemoryResource {
     resource.lock.ttl = Duration::from_secs(2);
     resource.lock.refresh_interval = Duration::from_millis(700);
     resource.lock.wait_timeout = Duration::from_secs(10);
-    if let Some(Past { max_bytes, clears_results }) = program.past {
-        resource.archive = ArchiveSettings::forever();
+    if let Some(Past { max_bytes, clears_results, keep }) = program.past {
+        resource.archive = match keep {
+            Keep::Forever => ArchiveSettings::forever(),
+            Keep::ForAWhile => ArchiveSettings::keep_for(KEPT_FOR),
+        };
+        if keep == Keep::ForAWhile {
+            // Steps of the clock must not make calls abandoned, which the checks of windows do not know.
+            resource.open_call_timeout = Some(Duration::from_hours(24 * 365));
+        }
         resource.archive.max_bytes = max_bytes;
         resource.flushing_strategy.clear_tool_results =
             clears_results.then(|| ClearToolResults::new(1, 0));

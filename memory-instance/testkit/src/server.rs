@@ -33,6 +33,7 @@ use crate::program::Program;
 pub(crate) struct Server {
     store: InMemoryStore,
     lock: InProcessLock,
+    clock: Clock,
     /// The store checks leases itself.
     shared_domain: bool,
     forks_in_parts: bool,
@@ -82,6 +83,7 @@ impl Server {
         Self {
             store: InMemoryStore::new(clock.clone()),
             lock: InProcessLock::new(clock.clone()),
+            clock: clock.clone(),
             shared_domain: program.shared_domain,
             forks_in_parts: program.seed.is_multiple_of(2),
             bug,
@@ -241,6 +243,17 @@ impl Server {
             let kind = StoreErrorKind::Locked { remaining: None };
             return Err(StoreError::new(StoreOperation::Remove, kind).not_applied().at(key));
         }
-        now(self.store.remove(&self.place(key), remove))
+        let at = self.place(key);
+        if self.has(Bug::DeleteNotApplied) {
+            return Ok(RemovedUnused::default());
+        }
+        self.keep_archive(&at)?;
+        let ended = now(self.store.head(&at))?.generation;
+        let removed = now(self.store.remove(&at, remove))?;
+        if !removed.more {
+            self.state().writers.retain(|(of, _), _| *of != at);
+            self.ended(Bug::DeleteUnnoticed, &at, ended);
+        }
+        Ok(removed)
     }
 }

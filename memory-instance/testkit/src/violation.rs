@@ -31,6 +31,8 @@ checks! {
     NotConserved "P1",
     /// A flush removed a message that it had not seen.
     FlushTookUnseen "P1",
+    /// Other messages were taken back than those of the newest turn.
+    WithdrewOther "P1",
     /// A message is there twice.
     Twice "P2",
     /// A message is there after a flush that removed it.

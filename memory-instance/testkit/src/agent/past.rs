@@ -10,6 +10,7 @@ use memory_instance::{MemoryError, MemoryInstance};
 use super::reads::items_of;
 use super::{Run, SECRET};
 use crate::history::{Answer, Call, Hit, Recorder, numbers};
+use crate::link::deleting;
 
 /// The removals that an agent looks at.
 const NEWEST: NonZeroUsize = match NonZeroUsize::new(8) {
@@ -28,6 +29,16 @@ impl Run<'_> {
         let op = self.recorder.call(self.key, Call::Purge(self.tags.call()));
         let purged = self.memory.purge().await;
         self.settle_other(op, purged.map(|_| Answer::Cleared));
+    }
+
+    /// Deletes the memory. The server records that; an answer requires that the memory was empty meanwhile.
+    pub(super) async fn delete(&self) {
+        let op = self.recorder.call(self.key, Call::Read(None));
+        let deleted = deleting(self.memory.delete()).await;
+        self.told(deleted.as_ref().err());
+        if deleted.is_ok() {
+            self.recorder.answer(op, Answer::Page(Vec::new(), None));
+        }
     }
 
     /// Undoes the removal before this number of newer ones.

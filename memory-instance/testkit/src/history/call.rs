@@ -34,7 +34,11 @@ pub enum Call {
         summary: Option<Written>,
         /// The flush.
         receipt: Option<u128>,
+        /// The version at which alone a rewind takes messages back.
+        expected: Option<Expected>,
     },
+    /// The answer to a rewind that took nothing back: a conflict with this version, or no message.
+    Rewind(Expected),
     /// Ensures the system prompt.
     Ensure {
         /// The number of the call.
@@ -123,8 +127,30 @@ pub enum Call {
     GoBack,
     /// The memory's TTL ends.
     Expire,
+    /// The server deletes the memory.
+    Delete,
+    /// The time for which all archived messages are kept ends.
+    EndArchives,
     /// An operation that certainly was not applied.
     Nothing,
+}
+
+impl Call {
+    /// Whether it certainly changes nothing.
+    pub(crate) const fn is_read(&self) -> bool {
+        matches!(
+            self,
+            Self::Read(_)
+                | Self::Before { .. }
+                | Self::Window(..)
+                | Self::Count
+                | Self::Removals
+                | Self::Archived(_)
+                | Self::Search
+                | Self::Rewind(_)
+                | Self::Nothing
+        )
+    }
 }
 
 /// The version that a conditional append expects.
@@ -156,7 +182,7 @@ pub struct Position {
 }
 
 /// A flush's request as a call.
-pub(crate) fn call_of(splice: &Splice) -> Call {
+pub(crate) fn call_of(splice: &Splice, expected: Option<Expected>) -> Call {
     let numbers = |places: &[memory_core::Sequence]| places.iter().map(|p| p.number()).collect();
     let written = |new: &NewMessage| Written {
         id: new.id.uuid().as_u128(),
@@ -173,5 +199,6 @@ pub(crate) fn call_of(splice: &Splice) -> Call {
         replaced: replaced.map(|one| (one.sequence.number(), written(&one.message))).collect(),
         summary: splice.summary.as_ref().map(written),
         receipt: splice.receipt.as_ref().map(|receipt| receipt.id.as_u128()),
+        expected,
     }
 }

@@ -17,9 +17,11 @@ use memory_core::store::{
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
 use super::Link;
+use super::scopes::{Rewinding, is_deleting};
 use super::witness::Witness;
 use crate::checks::check_outline;
-use crate::history::{Answer, Call, Copied, Item, Removed, Totals, call_of, item_of};
+use crate::history::{Answer, Call, Caller, Copied, Item, Removed, Totals, call_of, item_of};
+use crate::run::key_number;
 use crate::server::Server;
 
 #[deny(clippy::missing_trait_methods)]
@@ -66,7 +68,11 @@ impl MemoryStore for Link {
         let replaced = splice.replaced.iter().map(|replaced| &replaced.message);
         self.recorder.history().sent(replaced, Item::Cleared);
         // The model does not include explicit closing of calls.
-        let op = self.call(key, call_of(splice));
+        let rewinding = Rewinding::now();
+        let op = self.call(key, call_of(splice, rewinding.as_ref().map(|it| it.expected)));
+        if let Some(rewinding) = rewinding {
+            rewinding.sent(op);
+        }
         let (at, splice, witness) = (key.clone(), splice.clone(), self.witness.clone());
         let splice = move |server: &Arc<Server>| {
             witness
@@ -93,13 +99,24 @@ impl MemoryStore for Link {
         access: Access,
         clear: &Clear,
     ) -> Result<Counters, StoreError> {
+        // A deletion removes a memory that was changed under it in two steps.
+        let op = is_deleting().then(|| {
+            let id = self.recorder.history().new_id();
+            self.call(key, Call::Purge(id))
+        });
         let (key, clear, witness) = (key.clone(), *clear, self.witness.clone());
         let clear = move |server: &Arc<Server>| {
             let counters = server.clear(&key, access, &clear)?;
             witness.cleared(&key, &clear);
             Ok(counters)
         };
-        self.store(("clear", StoreOperation::Clear), clear).await
+        let answer = self.store(("clear", StoreOperation::Clear), clear).await;
+        match (&answer, op) {
+            (Ok(_), Some(op)) => self.recorder.answer(op, Answer::Cleared),
+            (Err(error), Some(op)) if error.applied() == Applied::No => self.recorder.refused(op),
+            _ => {}
+        }
+        answer
     }
 
     async fn replace_all(
@@ -375,9 +392,16 @@ impl MemoryStore for Link {
         key: &MemoryKey,
         remove: RemoveUnused,
     ) -> Result<RemovedUnused, StoreError> {
-        let key = key.clone();
-        self.store(("remove", StoreOperation::Remove), move |server| server.remove(&key, remove))
-            .await
+        let (key, recorder) = (key.clone(), is_deleting().then(|| Arc::clone(&self.recorder)));
+        let remove = move |server: &Arc<Server>| {
+            let removed = server.remove(&key, remove)?;
+            if let Some(recorder) = recorder.filter(|_| !removed.more) {
+                let op = recorder.call_of(Caller::Server, key_number(&key), Call::Delete);
+                recorder.answer(op, Answer::Nothing);
+            }
+            Ok(removed)
+        };
+        self.store(("remove", StoreOperation::Remove), remove).await
     }
 
     async fn watch(&self, key: &MemoryKey) -> Result<Box<dyn StoreWatch>, StoreError> {

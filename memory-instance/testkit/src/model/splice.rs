@@ -6,8 +6,9 @@ use memory_core::store::RemovalCause;
 
 use super::archive::{Count, Removal};
 use super::known::Known;
+use super::version::IsCurrent;
 use super::{KnownGeneration, State, Stored};
-use crate::history::{Answer, Call, Item};
+use crate::history::{Answer, Call, Expected, Item};
 use crate::program::Kind;
 
 impl State {
@@ -27,6 +28,7 @@ impl State {
             replaced,
             summary,
             receipt,
+            expected,
         } = splice
         else {
             return false;
@@ -47,7 +49,8 @@ impl State {
             // Without an answer: it came too late, and changed nothing.
             return answer.is_none();
         }
-        if is_late {
+        let is_other = |expected: &Expected| !self.is_at(expected).may_be(IsCurrent::Yes);
+        if is_late || expected.as_ref().is_some_and(is_other) {
             return answer.is_none();
         }
         if self.turn.is_some() {

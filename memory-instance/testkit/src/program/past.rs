@@ -4,12 +4,17 @@
 //! An undo is refused unless it follows its removal closely, so agents act at a high rate, and begin with as many
 //! messages as a flush needs.
 
+use std::time::Duration;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::plain::{batch, kind, look};
 use super::vary::vary_ops;
-use super::{Agent, Faults, Kind, Op, Past, Program, SummarizerKind, Turn, TurnStep};
+use super::{Agent, Faults, Keep, Kind, Op, Past, Program, SummarizerKind, Turn, TurnStep};
+
+/// How long removed messages are kept if that ends. Programs are shorter.
+pub(crate) const KEPT_FOR: Duration = Duration::from_mins(20);
 
 fn op() -> impl Strategy<Value = Op> {
     let calm = prop_oneof![
@@ -119,8 +124,11 @@ pub fn past() -> impl Strategy<Value = Program> {
     let inline_flush = prop_oneof![4 => Just(false), 1 => Just(true)];
     // A message has about 60 bytes.
     let max_bytes = prop_oneof![3 => Just(1_u64 << 20), 1 => 500..2_500_u64];
-    let past = (max_bytes, any::<bool>())
-        .prop_map(|(max_bytes, clears_results)| Past { max_bytes, clears_results });
+    let past = (max_bytes, any::<bool>()).prop_map(|(max_bytes, clears_results)| Past {
+        max_bytes,
+        clears_results,
+        keep: Keep::Forever,
+    });
     let agents = || vec(agent(), 2..=4);
     let agents =
         prop_oneof![3 => agents().boxed(), 1 => agents().prop_flat_map(with_copies).boxed()];
@@ -137,5 +145,37 @@ pub fn past() -> impl Strategy<Value = Program> {
                 agents,
             }
         });
-    programs.prop_map(vary_ops)
+    programs.prop_map(vary_ops).prop_map(vary_past)
+}
+
+/// Replaces some rewinds. In half of the programs without faults and copies, memories are deleted and TTLs end in place
+/// of purges, clears and others; in a quarter of them archives end in place of pauses and counts. Without faults, and with pauses
+/// in place of suspensions, each request arrives once and soon: a request that is sent again to a memory that was deleted
+/// would be a new one. The choice depends only on the seed and the position, so other programs stay the same.
+fn vary_past(mut program: Program) -> Program {
+    let is_calm = program.faults.percent == 0 && !program.copies();
+    let deletes = is_calm && program.seed.is_multiple_of(2);
+    let ends = is_calm && program.seed % 4 == 1;
+    if let Some(past) = program.past.as_mut().filter(|_| ends) {
+        past.keep = Keep::ForAWhile;
+    }
+    for (number, agent) in (0..).zip(&mut program.agents) {
+        for (index, op) in (0..).zip(&mut agent.ops) {
+            let position: usize = 3 * number + index;
+            let op = match op {
+                Op::Cancel(_, op) => &mut **op,
+                op => op,
+            };
+            match op {
+                Op::Rewind(_) if position.is_multiple_of(2) => *op = Op::PopTurn,
+                Op::Purge | Op::Pause(_) | Op::ReplaceAll(_) if deletes => *op = Op::Delete,
+                Op::Clear if deletes && position.is_multiple_of(3) => *op = Op::Expire,
+                Op::Clear if deletes => *op = Op::Delete,
+                Op::Pause(_) | Op::Count if ends => *op = Op::EndArchives,
+                Op::Stall(millis) if deletes || ends => *op = Op::Pause(*millis / 10),
+                _ => {}
+            }
+        }
+    }
+    program
 }

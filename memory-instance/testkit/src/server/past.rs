@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::{Server, now};
 use crate::agent::SECRET;
 use crate::bug::Bug;
+use crate::program::KEPT_FOR;
 
 /// The time after which a removal is archived, if that is a second step.
 const SECOND_STEP: Duration = Duration::from_millis(40);
@@ -31,6 +32,8 @@ pub(super) struct PastBugs {
     pub(super) restored: std::collections::HashMap<MemoryKey, u64>,
     /// How many cleared results are counted as evicted too.
     pub(super) cleared: std::collections::HashMap<MemoryKey, u64>,
+    /// Archived removals of deleted memories.
+    deleted: Vec<(MemoryKey, ArchivedRemoval)>,
     /// Memories, and the forks that get their later writes.
     pub(super) shared: Vec<(MemoryKey, MemoryKey)>,
     /// How many erased messages are counted as evicted.
@@ -75,6 +78,38 @@ impl Server {
         Ok(())
     }
 
+    /// Keeps the archived removals of a memory that is deleted, if that bug is planted.
+    pub(super) fn keep_archive(&self, at: &MemoryKey) -> Result<(), StoreError> {
+        if self.has(Bug::DeleteKeepsArchive) {
+            let removals = self.all_removals(at)?.into_iter();
+            self.state().past.deleted.extend(removals.map(|removal| (at.clone(), removal)));
+        }
+        if self.has(Bug::DeleteKeepsIndex) {
+            let mut hits = self.all_hits(at)?;
+            hits.retain(|hit| hit.found_in != FoundIn::Present);
+            let hits = hits.into_iter().map(|hit| (at.clone(), hit));
+            self.state().past.stale_hits.extend(hits);
+        }
+        Ok(())
+    }
+
+    /// The time for which all archived messages are kept ends. The step is long enough even after steps back.
+    pub(crate) fn end_archives(&self) {
+        self.clock.step_forward(KEPT_FOR + Duration::from_mins(5));
+    }
+
+    /// The retention as the planted bug changes it.
+    pub(super) fn retention(&self, archive: Option<Retention>) -> Option<Retention> {
+        let mut archive = archive?;
+        match self.bug {
+            Some(Bug::ArchiveBeyondLimit) => archive = Retention::forever(),
+            Some(Bug::ArchiveOutlivesKeep) => archive.keep = None,
+            Some(Bug::ArchiveEndsEarly) => archive.keep = Some(Duration::from_millis(100)),
+            _ => {}
+        }
+        Some(archive)
+    }
+
     fn is_hidden(&self, at: &MemoryKey, removal: u64) -> bool {
         let now = Instant::now();
         self.state()
@@ -111,8 +146,7 @@ impl Server {
         let archive = match self.bug {
             Some(Bug::ClearForgetsArchive) => None,
             Some(Bug::PurgeKeepsArchive) => clear.archive.or(Some(Retention::forever())),
-            Some(Bug::ArchiveBeyondLimit) => clear.archive.map(|_| Retention::forever()),
-            _ => clear.archive,
+            _ => self.retention(clear.archive),
         };
         Clear { archive, ..*clear }
     }
@@ -297,6 +331,10 @@ impl Server {
         let at = self.place(key);
         let mut removals = now(self.store.removals(&at, before, limit))?;
         removals.retain(|removal| !self.is_hidden(&at, removal.number));
+        let state = self.state();
+        // Only in the first part of the list, which would not end otherwise.
+        let deleted = state.past.deleted.iter().filter(|(of, _)| *of == at && before.is_none());
+        removals.extend(deleted.map(|(_, removal)| removal.clone()));
         Ok(removals)
     }
 
@@ -345,7 +383,12 @@ impl Server {
                 let again: Vec<_> = hits.iter().filter(is_doubled).cloned().collect();
                 hits.extend(again);
             }
-            Some(Bug::EraseKeepsIndex | Bug::ReplaceKeepsIndex | Bug::UndoKeepsArchived) => {
+            Some(
+                Bug::EraseKeepsIndex
+                | Bug::ReplaceKeepsIndex
+                | Bug::UndoKeepsArchived
+                | Bug::DeleteKeepsIndex,
+            ) => {
                 let state = self.state();
                 let stale = state.past.stale_hits.iter().filter(|(of, _)| *of == at);
                 hits.extend(stale.map(|(_, hit)| hit.clone()));

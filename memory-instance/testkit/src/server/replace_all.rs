@@ -26,6 +26,7 @@ impl Server {
         }
         let access = self.access(access);
         let mut replace = replace.clone();
+        replace.archive = self.retention(replace.archive);
         match self.bug {
             Some(Bug::ReplaceAllIgnoresVersion) => replace.batch.expected = None,
             Some(Bug::ReplaceAllForgetsRetry) if is_retry => {

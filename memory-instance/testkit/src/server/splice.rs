@@ -2,9 +2,7 @@
 
 use std::collections::HashSet;
 
-use memory_core::store::{
-    Access, Counters, MessageMeta, Newest, Outline, Retention, Splice, StoreError,
-};
+use memory_core::store::{Access, Counters, MessageMeta, Newest, Outline, Splice, StoreError};
 use memory_core::{MemoryKey, MemoryStore, Sequence};
 
 use super::{Server, now};
@@ -41,9 +39,7 @@ impl Server {
         }
         let outline = now(self.store.outline(&at))?;
         let is_current = splice.generation == outline.head.generation && !is_retry;
-        if self.has(Bug::ArchiveBeyondLimit) {
-            splice.archive = splice.archive.map(|_| Retention::forever());
-        }
+        splice.archive = self.retention(splice.archive);
         if self.has(Bug::ClearedForgetsOriginal) && !splice.replaced.is_empty() {
             splice.archive = None;
         }

@@ -25,6 +25,8 @@ pub(crate) enum Request {
     /// At most this number of the newest messages, before a place.
     Read(Option<u64>, usize),
     Splice(Splice),
+    /// A rewind at this version that takes nothing back.
+    Rewind(Newest),
     Window,
     Count,
 }
@@ -103,6 +105,7 @@ impl SequentialSpec for Log {
             }
             Request::Read(before, limit) => Reply::Content(self.read(*before, *limit), None),
             Request::Splice(splice) => self.splice(splice),
+            Request::Rewind(_) => Reply::Conflict,
             Request::Window => Reply::Window(Vec::new()),
             Request::Count => Reply::Counted(self.counts),
         }
@@ -118,6 +121,8 @@ impl SequentialSpec for Log {
             (Request::Append { batch, expected: Some(expected), .. }, Reply::Conflict) => {
                 !self.batches.contains_key(batch) && !self.is_certainly_at(expected)
             }
+            (Request::Rewind(expected), Reply::Conflict) => !self.is_certainly_at(expected),
+            (Request::Rewind(expected), _) => self.newest() == *expected,
             (Request::Splice(splice), Reply::Conflict) => {
                 let is_known = self.generation == Some(splice.generation);
                 !self.is_again(splice) && (!is_known || self.is_late(splice))

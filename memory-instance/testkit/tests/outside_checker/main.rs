@@ -11,7 +11,7 @@ use memory_testkit::{Agent, Bug, Faults, Kind, Op, Program, SummarizerKind, run,
 use serde_json::Value;
 use stateright::semantics::{ConsistencyTester, LinearizabilityTester};
 
-use crate::log::{Content, Counts, Log, Reply, Request, Splice};
+use crate::log::{Content, Counts, Log, Newest, Reply, Request, Splice};
 
 /// The number of programs within which the outside checker rejects a history with each of the bugs.
 const LIMIT: u64 = 1_000;
@@ -32,18 +32,21 @@ fn content_of(message: &Value) -> (u64, Content) {
     (place, content)
 }
 
+/// The newest message of a version, which is in a list.
+fn newest_of(expected: &Value) -> Newest {
+    expected["newest"].as_array().and_then(|newest| newest.first()).map(content_of)
+}
+
 fn request_of(line: &Value) -> Request {
     let (args, answer) = (&line["args"], &line["answer"]);
     let text = |value: &Value| value.as_str().map(str::to_owned);
     match line["call"].as_str().unwrap() {
         "append" => {
             let expected = &args["expected"];
-            // The newest message is in a list.
-            let newest = || expected["newest"].as_array().and_then(|newest| newest.first());
             Request::Append {
                 batch: args["batch"].as_u64().unwrap(),
                 messages: numbers(&args["messages"]),
-                expected: (!expected.is_null()).then(|| newest().map(content_of)),
+                expected: (!expected.is_null()).then(|| newest_of(expected)),
             }
         }
         "clear" => Request::Clear(args["id"].as_u64().unwrap()),
@@ -62,6 +65,7 @@ fn request_of(line: &Value) -> Request {
             let place = args["position"]["place"].as_u64().filter(|_| continues);
             Request::Read(place, usize::try_from(args["limit"].as_u64().unwrap()).unwrap())
         }
+        "rewind" => Request::Rewind(newest_of(&args["expected"])),
         "window" => Request::Window,
         "count" => Request::Count,
         other => panic!("a program of this test has no {other}"),
@@ -76,6 +80,8 @@ fn reply_of(line: &Value, request: &Request) -> Option<Reply> {
         _ if answer["conflict"] == true => Reply::Conflict,
         Request::Append { .. } => Reply::At(answer["first"].as_u64().unwrap()),
         Request::Clear(_) => Reply::Cleared,
+        // There was nothing to take back.
+        Request::Rewind(_) => Reply::Spliced,
         Request::Splice(_) => Reply::Spliced,
         Request::Read(..) => {
             let generation = answer["generation"].as_u64();
@@ -221,6 +227,8 @@ fn outside_checker_finds_planted_bugs() {
         Bug::ConflictApplied,
         Bug::ConflictWithoutReason,
         Bug::WithdrawalIgnoresNewer,
+        Bug::RewindConflictApplied,
+        Bug::RewindConflictWithoutReason,
     ];
     for bug in bugs {
         let is_rejected = |number: &u64| judge(folder.path(), *number, Some(bug)) == Some(false);
