@@ -112,7 +112,10 @@ impl State {
     /// The state of a copy.
     fn copied(&self, copied: Copied) -> Self {
         let at = match copied {
-            Copied::Whole => return Self { generation: KnownGeneration::After(0), ..self.clone() },
+            // A turn on the source, which may be running, is none on the copy.
+            Copied::Whole => {
+                return Self { generation: KnownGeneration::After(0), turn: None, ..self.clone() };
+            }
             Copied::Fork(at) => at,
         };
         let mut fork = Self {
