@@ -20,7 +20,7 @@ type Planned = Result<Vec<Option<Tag>>, ContextError>;
 /// planner is that of the facade. That is sound, because a plan is a pure function of the stored messages and of the
 /// options, and nothing else of a program changes it: the open calls are too young to be abandoned, no agent closes
 /// them, and no window is calibrated. A wrong plan is no matter of concurrency. The checks that do not use the planner
-/// remain ([`State::is_window`] and `check_windows`).
+/// remain (`State::is_window` and `check_windows`).
 #[derive(Debug, Clone)]
 pub struct WindowRules {
     sent: BTreeMap<Item, NewMessage>,
