@@ -308,9 +308,12 @@ fn reads(c: &mut Criterion, name: &str, runtime: &Runtime, medium: &mut dyn Medi
         });
         // As after a flush: the whole memory is read again.
         group.bench_function(format!("{size}, context(4,000), in a new generation"), |b| {
+            let mut number = 0;
             let replace = async |writer: &MemoryInstance| {
+                number += 1;
                 let first = memory_core::Sequence::new(1);
-                writer.replace(first, Message::user(TEXT)).await.unwrap().unwrap();
+                let other = Message::user(format!("{TEXT} {number}"));
+                writer.replace(first, other).await.unwrap().unwrap();
             };
             let by = Writer::OtherProcess;
             warm_after(b, runtime, medium.manager(), size, by, replace, async |memory| {
