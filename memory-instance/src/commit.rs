@@ -45,8 +45,8 @@ impl Inner {
         splice: &Splice,
         waits: Duration,
     ) -> Result<Committed, WriteError> {
-        let audited = operation.into().map(|operation| Audited::splice(operation, splice));
-        let audit = Audit::begin(self, || audited);
+        let operation = operation.into();
+        let audit = Audit::begin(self, || Some(Audited::splice(operation?, splice)));
         let mut done = self.write(&Sent(splice), None, waits).await;
         if let (Err(error), Some(receipt)) = (&done, &splice.receipt)
             && is_conflict(error)
