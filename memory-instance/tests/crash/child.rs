@@ -37,6 +37,7 @@ fn child() {
         Errand::Copy => runtime.block_on(crate::copied::copy(&orders)),
         Errand::Edit => runtime.block_on(crate::watched::edit(&orders)),
         Errand::Past => runtime.block_on(crate::past::change(&orders)),
+        Errand::Single => runtime.block_on(crate::single::run(&orders)),
         Errand::Lease => runtime.block_on(crate::parent::hold_a_lease(&orders)),
     }
 }

@@ -19,5 +19,6 @@ mod marks;
 mod on_redis_servers;
 mod parent;
 mod past;
+mod single;
 mod sqlite;
 mod watched;

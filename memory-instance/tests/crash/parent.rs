@@ -37,6 +37,8 @@ pub(crate) enum Errand {
     Copy,
     /// Append, and change the past, until it is killed.
     Past,
+    /// One operation, named by the point.
+    Single,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -37,6 +37,7 @@ async fn invalid_urls_report_the_valid_form() {
             "sqlite://file:x.db?mode=memory",
             "store URL `sqlite://file:x.db?mode=memory`: has the unknown setting `mode=memory`; there are synchronous=full, synchronous=normal, links=refuse and links=allow",
         ),
+        #[cfg(feature = "redis")]
         (
             "redis://user:secret@host,other/0",
             "store URL `redis://***@host,other/0`: the URL names several hosts; for these write redis+cluster:// or redis+sentinel://",
