@@ -89,7 +89,7 @@ impl ChangeTracker {
             let cleared = outline.head.counters.cleared;
             return Self { state: State::Following, cursor, last, cleared, present };
         }
-        Self { state: State::Lost, ..Self::start() }
+        Self { state: State::Lost, cursor, ..Self::start() }
     }
 
     /// The position up to which all changes were returned.
@@ -124,7 +124,8 @@ impl ChangeTracker {
     }
 
     /// The changes up to a page of the whole memory, with the head that was read first, and the receipts and erasures
-    /// that were read in between. `None` if messages were removed or replaced between these reads: read all of them again.
+    /// that were read in between; each with the position after it. `None` if messages were removed or replaced between
+    /// these reads: read all of them again.
     #[must_use]
     pub fn compare(
         &mut self,
@@ -132,12 +133,13 @@ impl ChangeTracker {
         receipts: &[FlushReceipt],
         erasures: &[Erasure],
         head: &Head,
-    ) -> Option<Vec<Change>> {
+    ) -> Option<Vec<(Change, Cursor)>> {
         if head.generation != page.cursor.generation {
             return None;
         }
         // Messages that came after the head was read are all present.
         let mut changes = Vec::new();
+        let known = self.cursor;
         let is_earlier = page.cursor.generation <= self.cursor.generation
             || head.last < self.last
             || head.counters.cleared < self.cleared;
@@ -172,7 +174,38 @@ impl ChangeTracker {
         self.cleared = head.counters.cleared;
         self.present = now;
         self.follow(page, head.last);
-        Some(changes)
+        Some(self.with_positions(changes, known, page.cursor.generation))
+    }
+
+    /// The changes that a watcher with this knowledge reads up to the cursor, each with the position after it.
+    ///
+    /// A watcher that began at the start has seen everything up to the last message that was returned. One that
+    /// continued has not: after only a part of the changes its copy has messages of two generations, so it lags if it is
+    /// resumed there.
+    fn with_positions(
+        &self,
+        changes: Vec<Change>,
+        known: Cursor,
+        generation: Generation,
+    ) -> Vec<(Change, Cursor)> {
+        let mut begins = known == Cursor::default();
+        let mut position = if begins { known } else { BETWEEN };
+        let mut changes: Vec<_> = changes
+            .into_iter()
+            .map(|change| {
+                if change == Change::Lagged {
+                    (position, begins) = (Cursor::default(), true);
+                }
+                if begins && let Some(newest) = newest_of(&change) {
+                    position = Cursor::at(generation, &newest.meta);
+                }
+                (change, position)
+            })
+            .collect();
+        if let Some((_, last)) = changes.last_mut() {
+            *last = self.cursor;
+        }
+        changes
     }
 
     /// Moves the cursor to the end of this page of a memory whose last place this is.
@@ -259,6 +292,19 @@ impl ChangeTracker {
             report(unknown, end);
         }
         changes.extend(removals.into_iter().map(Change::Removed));
+    }
+}
+
+/// A position that no memory has: a watcher that is resumed there lags.
+const BETWEEN: Cursor = Cursor::unidentified(Generation::NONE, Sequence::new(1));
+
+/// The newest message that a change brings.
+fn newest_of(change: &Change) -> Option<&StoredMessage> {
+    match change {
+        Change::Appended(messages) | Change::Restored(messages) => messages.last(),
+        Change::Removed(removal) => removal.summary.as_deref(),
+        Change::Replaced(message) => Some(message),
+        Change::Cleared { .. } | Change::Lagged => None,
     }
 }
 

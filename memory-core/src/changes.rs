@@ -1,5 +1,6 @@
 //! The changes of a memory between two reads of a watcher.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::stored::{Sequence, StoredMessage};
@@ -29,12 +30,47 @@ pub enum Change {
         /// The last cleared place.
         last: Sequence,
     },
-    /// Discard the copy: the changes since the watcher's cursor are not known, and all present messages follow as if
-    /// the watcher began at the start. The memory began anew (its TTL ended, or it was removed as unused), the store
+    /// Discard the copy: the changes since the watcher's cursor are not known, and the changes that follow lead from an
+    /// empty copy to the memory, as if the watcher began at the start. The memory began anew (its TTL ended, or it was removed as unused), the store
     /// returned to an earlier state, or the watcher was resumed from a cursor after which messages were removed or
     /// replaced. A memory that began anew and grew past the watcher's last place between two of its reads is reported
     /// as replaced messages instead.
     Lagged,
+}
+
+impl Change {
+    /// Applies the change to a copy of the memory's messages.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    ///
+    /// use memory_core::changes::Change;
+    /// use memory_core::{Sequence, StoredMessage};
+    ///
+    /// let mut copy: BTreeMap<Sequence, StoredMessage> = BTreeMap::new();
+    /// for change in [Change::Lagged, Change::Cleared { last: Sequence::new(7) }] {
+    ///     change.apply(&mut copy);
+    /// }
+    /// assert!(copy.is_empty());
+    /// ```
+    pub fn apply(self, copy: &mut BTreeMap<Sequence, StoredMessage>) {
+        match self {
+            Self::Appended(messages) | Self::Restored(messages) => {
+                copy.extend(messages.into_iter().map(|message| (message.meta.sequence, message)));
+            }
+            Self::Removed(Removal { first, last, summary, .. }) => {
+                copy.extract_if(first..=last, |_, _| true).for_each(drop);
+                if let Some(summary) = summary {
+                    copy.insert(first, Arc::unwrap_or_clone(summary));
+                }
+            }
+            Self::Replaced(message) => {
+                copy.insert(message.meta.sequence, Arc::unwrap_or_clone(message));
+            }
+            Self::Cleared { last } => copy.extract_if(..=last, |_, _| true).for_each(drop),
+            Self::Lagged => copy.clear(),
+        }
+    }
 }
 
 /// Places whose messages were removed. Apart from the summary, no present message is between the first and the last.
@@ -47,7 +83,8 @@ pub struct Removal {
     pub last: Sequence,
     /// Why they were removed.
     pub reason: RemovalReason,
-    /// The summary that now has the first place.
+    /// The summary that now has the first place. `None` if there is none, or if it has an earlier place, because the
+    /// flush kept messages between the summarized ones.
     pub summary: Option<Arc<StoredMessage>>,
 }
 

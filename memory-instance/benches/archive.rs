@@ -1,4 +1,5 @@
-//! A flush and a clear of 1,000 messages, which deletes them or keeps them in the archive, and their return.
+//! A flush and a clear of 1,000 messages, which deletes them or keeps them in the archive, and their return: the
+//! step of the store alone, and `perform_flush` of 1,000 of 2,000 messages as callers see it.
 //!
 //! `cargo bench -p memory-instance --features redis --bench archive`, with a `redis-server` on the PATH or
 //! `MEMORY_TEST_REDIS_URL`.
@@ -10,11 +11,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use memory_core::resource::ArchiveSettings;
 use memory_core::store::{
     Access, Append, Clear, FlushReceipt, MessageId, MessageMeta, NewMessage, RemoveUnused, Restore,
     Retention, Splice, SummaryRecord, UnusedMemory, WriteId, WriterId,
 };
-use memory_core::{ContentType, MemoryKey, MemoryStore, Message, Sequence};
+use memory_core::{ContentType, MemoryKey, MemoryResource, MemoryStore, Message, Sequence};
+use memory_instance::{FlushMode, MemoryInstance, MemoryManager};
 use memory_redis_testkit::{any_server, unique_prefix};
 use memory_store_redis::{RedisConfig, RedisLink, RedisStore};
 use memory_store_sqlite::{SqliteConfig, SqliteStore};
@@ -96,22 +99,48 @@ async fn one(store: &dyn MemoryStore, archive: Option<Retention>, measured: Meas
     took
 }
 
+/// A memory of a manager whose budget is this many tokens; a flush goes down to half of it.
+async fn memory(url: &str, tokens: u64, archive: ArchiveSettings) -> MemoryInstance {
+    let mut resource = MemoryResource::new("bench", tokens);
+    resource.flushing_strategy.kind = Some("hybrid_summary".into());
+    resource.archive = archive;
+    let builder = MemoryManager::builder().with_resource(resource);
+    let manager = builder.with_flush_mode(FlushMode::Manual).open(url).await.unwrap();
+    manager.memory("bench", "whole").unwrap()
+}
+
+/// A flush of half of twice the messages.
+async fn whole(memory: &MemoryInstance) -> Duration {
+    for _ in 0..2 {
+        memory.append_all((0..MESSAGES).map(|_| Message::user(TEXT))).await.unwrap();
+    }
+    let begun = Instant::now();
+    let receipt = memory.perform_flush().await.unwrap().unwrap();
+    let took = begun.elapsed();
+    assert!(receipt.summarized.len().abs_diff(1_000) < 50, "{receipt:?}");
+    memory.delete().await.unwrap();
+    took
+}
+
 fn archive(criterion: &mut Criterion) {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (_server, stores) = runtime.block_on(async {
         let server = any_server().await;
+        let prefix = unique_prefix();
         let config = RedisConfig::from_url(server.url()).unwrap();
-        let config = config.with_prefix(&unique_prefix()).unwrap();
+        let config = config.with_prefix(&prefix).unwrap();
+        let url = format!("{}?prefix={prefix}", server.url());
         let redis: Arc<dyn MemoryStore> =
             Arc::new(RedisStore::new(RedisLink::open(config).await.unwrap()));
-        let sqlite: Arc<dyn MemoryStore> = Arc::new(
-            SqliteStore::open(SqliteConfig::new(folder.path().join("memory.db"))).await.unwrap(),
-        );
-        (server, [("SQLite", sqlite), ("Redis", redis)])
+        let file = folder.path().join("memory.db");
+        let sqlite: Arc<dyn MemoryStore> =
+            Arc::new(SqliteStore::open(SqliteConfig::new(&*file)).await.unwrap());
+        let file = format!("sqlite://{}", file.display());
+        (server, [("SQLite", sqlite, file), ("Redis", redis, url)])
     });
-    for (name, store) in stores {
+    for (name, store, url) in stores {
         let mut group = criterion.benchmark_group(format!("{name}, 1,000 messages"));
         group.throughput(Throughput::Elements(MESSAGES)).sample_size(20);
         let forever = Some(Retention::forever());
@@ -128,6 +157,31 @@ fn archive(criterion: &mut Criterion) {
                         let mut all = Duration::ZERO;
                         for _ in 0..rounds {
                             all += one(&*store, archive, measured).await;
+                        }
+                        all
+                    })
+                });
+            });
+        }
+        let deleting = ArchiveSettings::none;
+        let each = runtime.block_on(async {
+            let memory = memory(&url, 1 << 30, deleting()).await;
+            memory.append(Message::user(TEXT)).await.unwrap();
+            let tokens = memory.counters().await.unwrap().present.tokens;
+            memory.delete().await.unwrap();
+            tokens
+        });
+        for (name, archive) in [
+            ("perform_flush, deleting", deleting()),
+            ("perform_flush, archiving", ArchiveSettings::forever()),
+        ] {
+            let memory = runtime.block_on(memory(&url, 2 * MESSAGES * each, archive));
+            group.bench_function(name, |bench| {
+                bench.iter_custom(|rounds| {
+                    runtime.block_on(async {
+                        let mut all = Duration::ZERO;
+                        for _ in 0..rounds {
+                            all += whole(&memory).await;
                         }
                         all
                     })

@@ -254,6 +254,8 @@ impl Views {
             ViewState::Missing | ViewState::Excluded => (Arc::default(), Vec::new(), None),
         };
         let mut own = OwnBatches::default();
+        // Until the view is kept again, other readers wait for it instead of reading the whole memory.
+        let mut growing = None;
         if self.max_bytes > 0 {
             let mut kept = self.lock();
             // Readers that wait for the same message need one copy: the view with it, of the fastest reader.
@@ -279,6 +281,7 @@ impl Views {
                 CachedView::TooLarge(_) | CachedView::Damaged(_) => true,
             };
             if kept.entries.peek(key).is_some_and(is_taken) {
+                growing = self.cold_reads.begin(key).ok();
                 own = self.remove(&mut kept, key);
             }
         }
@@ -287,6 +290,7 @@ impl Views {
         }
         Arc::make_mut(&mut view).apply(page);
         self.keep(key, &view, own, &requested, erasures);
+        drop(growing);
         view
     }
 

@@ -26,7 +26,8 @@ const MAX_WATCH_RETRY: Duration = Duration::from_secs(5);
 /// Where a watcher begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WatchFrom {
-    /// All present messages are reported first.
+    /// All present messages are reported first. Places without a message may be reported as removed, and a summary comes
+    /// with the range that it replaced.
     #[default]
     Start,
     /// Only later changes are reported.
@@ -103,8 +104,8 @@ pub struct Watcher {
     inner: Arc<Inner>,
     signal: Box<dyn StoreWatch>,
     tracker: ChangeTracker,
-    /// Changes that were read and not returned yet.
-    pending: VecDeque<Change>,
+    /// Changes that were read and not returned yet, with the position after each.
+    pending: VecDeque<(Change, Cursor)>,
     /// The position after the changes that were returned.
     cursor: Cursor,
     next: Next,
@@ -128,16 +129,15 @@ impl Watcher {
     /// # Errors
     /// [`MemoryError::Store`]; [`MemoryError::Contended`] if messages were removed or replaced during every attempt to
     /// compare what is left. The watch continues: the next call tries again, after a pause that grows from 100 ms
-    /// to 5 s. No change is lost.
+    /// to 5 s. No change is lost. An error that is not [retryable](MemoryError::is_retryable) returns until its cause is
+    /// removed: if the database file was replaced, open the manager again and resume from the cursor.
     ///
     /// # Cancel safety
     /// A change is either returned or kept for the next call.
     pub async fn next(&mut self) -> Result<Change, MemoryError> {
         loop {
-            if let Some(change) = self.pending.pop_front() {
-                if self.pending.is_empty() {
-                    self.cursor = self.tracker.cursor();
-                }
+            if let Some((change, cursor)) = self.pending.pop_front() {
+                self.cursor = cursor;
                 return Ok(change);
             }
             let done = match self.next {
@@ -168,7 +168,8 @@ impl Watcher {
     ///
     /// A watch that is resumed there misses nothing. If messages were removed or replaced in between, it begins with
     /// [`Change::Lagged`], because it no longer knows the messages before the cursor. So it does if the cursor was
-    /// taken between two changes of one flush.
+    /// taken between two changes of one flush. A cursor of [`page`](MemoryInstance::page) has the same meaning: all
+    /// messages up to it are known.
     #[must_use]
     pub const fn cursor(&self) -> Cursor {
         self.cursor
@@ -193,7 +194,10 @@ impl Watcher {
         let (inner, store) = (&self.inner, self.inner.store());
         let page = inner.page(self.tracker.read_after(), None).await?;
         match self.tracker.advance(page) {
-            Ok(change) => self.pending.extend(change),
+            Ok(change) => {
+                let cursor = self.tracker.cursor();
+                self.pending.extend(change.map(|change| (change, cursor)));
+            }
             Err(NeedsComparison) => {
                 let mut compared = None;
                 for _ in 0..ATTEMPTS {

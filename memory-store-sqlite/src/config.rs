@@ -1,5 +1,6 @@
 //! The options for opening a store.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -41,7 +42,7 @@ impl SqliteConfig {
             durability: Durability::Disk,
             operation_timeout: DEFAULT_BUSY_TIMEOUT,
             commit_thread: CommitThread::Caller,
-            readers: 4,
+            readers: default_readers(),
             links: Links::Refuse,
             unindexed_limit: 128,
             clock: Clock::new(SystemClock),
@@ -72,7 +73,8 @@ impl SqliteConfig {
     }
 
     /// How many connections for reading are kept open, and how many long reads run at once; at
-    /// least 1. Default: 4.
+    /// least 1. Default: one less than the processor's cores, at least 1 and at most 4, so that long reads
+    /// leave a core to writers.
     #[must_use]
     pub fn with_readers(mut self, readers: usize) -> Self {
         self.readers = readers.max(1);
@@ -171,4 +173,13 @@ impl From<&str> for SqliteConfig {
     fn from(path: &str) -> Self {
         Self::new(path)
     }
+}
+
+/// The most long reads that run at once by default.
+const MOST_READERS: usize = 4;
+
+/// Long reads keep a core busy each, so they leave one to writers, of this process or another.
+fn default_readers() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    cores.saturating_sub(1).clamp(1, MOST_READERS)
 }

@@ -37,6 +37,8 @@ enum Step {
     Look(u64),
     /// Another process continues from the cursor.
     Resume,
+    /// The watcher reads and returns only this many changes, then another process continues.
+    Stop(usize),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -55,6 +57,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::GoBack),
         6 => (0..3_u64).prop_map(Step::Look),
         1 => Just(Step::Resume),
+        2 => (0..4_usize).prop_map(Step::Stop),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -66,6 +69,8 @@ struct World {
     saved: MemoryState,
     writes: u64,
     copy: BTreeMap<Sequence, StoredMessage>,
+    /// The same by `Change::apply`.
+    applied: BTreeMap<Sequence, StoredMessage>,
     /// The ids that were delivered since the copy was discarded.
     delivered: HashSet<MessageId>,
     /// The places whose fate was reported.
@@ -220,15 +225,16 @@ impl World {
                 self.reasons.clear();
                 self.may_lag = true;
             }
-            Step::Look(_) | Step::Resume => {}
+            Step::Look(_) | Step::Resume | Step::Stop(_) => {}
         }
     }
 
-    fn look(&mut self, tracker: &mut ChangeTracker, late: u64) -> Result<(), TestCaseError> {
+    /// The changes that the watcher reads; this many messages are appended between its reads.
+    fn read(&mut self, tracker: &mut ChangeTracker, late: u64) -> Vec<(Change, Cursor)> {
         let now = self.now();
         let page = self.memory.read(Read { after: tracker.read_after(), limit: None }, now);
-        let changes = match tracker.advance(page) {
-            Ok(change) => change.into_iter().collect(),
+        match tracker.advance(page) {
+            Ok(change) => change.map(|change| (change, tracker.cursor())).into_iter().collect(),
             Err(NeedsComparison) => {
                 let (head, receipts) = (self.memory.head(now), self.memory.receipts(now));
                 let erasures = self.memory.erasures(now);
@@ -239,16 +245,42 @@ impl World {
                 match tracker.compare(&page, &receipts, &erasures, &head) {
                     Some(changes) => changes,
                     // The append began the memory.
-                    None => return self.look(tracker, 0),
+                    None => self.read(tracker, 0),
                 }
             }
-        };
-        for change in changes {
+        }
+    }
+
+    /// The watcher returns only some of the changes that it reads; returns the position after them.
+    fn stop(
+        &mut self,
+        tracker: &mut ChangeTracker,
+        returned: usize,
+    ) -> Result<Cursor, TestCaseError> {
+        let mut cursor = tracker.cursor();
+        let changes = self.read(tracker, 0);
+        if returned >= changes.len() {
+            cursor = tracker.cursor();
+        }
+        for (change, after) in changes.into_iter().take(returned) {
+            self.apply(change)?;
+            cursor = after;
+        }
+        // A watcher that continues does not report the places before that are empty: its copy has no messages there.
+        let present: HashSet<_> = self.metas().iter().map(|meta| meta.sequence.number()).collect();
+        let last = self.memory.head(self.now()).last.number();
+        self.reported.extend((1..=last).filter(|place| !present.contains(place)));
+        Ok(cursor)
+    }
+
+    fn look(&mut self, tracker: &mut ChangeTracker, late: u64) -> Result<(), TestCaseError> {
+        for (change, _) in self.read(tracker, late) {
             self.apply(change)?;
         }
         let now = self.now();
         let present = self.memory.read(Read::default(), now).messages;
         prop_assert_eq!(self.copy.values().cloned().collect::<Vec<_>>(), present);
+        prop_assert_eq!(&self.applied, &self.copy);
         for place in 1..=self.memory.head(now).last.number() {
             prop_assert!(self.reported.contains(&place), "the fate of {} is unknown", place);
         }
@@ -267,6 +299,7 @@ impl World {
     }
 
     fn apply(&mut self, change: Change) -> Result<(), TestCaseError> {
+        change.clone().apply(&mut self.applied);
         match change {
             Change::Appended(messages) => {
                 prop_assert!(!messages.is_empty());
@@ -335,8 +368,12 @@ proptest! {
         let mut tracker = ChangeTracker::start();
         for step in steps.iter().chain([&Step::Look(0)]) {
             world.take(step);
-            if let Step::Resume = step {
-                let before = tracker.cursor();
+            let before = match step {
+                Step::Resume => Some(tracker.cursor()),
+                Step::Stop(returned) => Some(world.stop(&mut tracker, *returned)?),
+                _ => None,
+            };
+            if let Some(before) = before {
                 tracker = ChangeTracker::resume(before, &world.memory.outline(world.now()));
                 world.may_lag |= before.generation != world.memory.head(world.now()).generation;
             }
@@ -367,7 +404,8 @@ fn changes(world: &World, tracker: &mut ChangeTracker) -> Vec<Change> {
             let (head, receipts) = (world.memory.head(now), world.memory.receipts(now));
             let erasures = world.memory.erasures(now);
             let page = world.memory.read(Read::default(), now);
-            tracker.compare(&page, &receipts, &erasures, &head).unwrap()
+            let compared = tracker.compare(&page, &receipts, &erasures, &head).unwrap();
+            compared.into_iter().map(|(change, _)| change).collect()
         }
     }
 }

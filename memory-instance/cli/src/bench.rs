@@ -5,6 +5,7 @@ pub(crate) mod flush;
 mod measure;
 mod ours;
 mod readers;
+mod watch;
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -40,6 +41,10 @@ use crate::out::{Out, number, table};
 /// without a pause: alternately bare readers (one `HMGET` or `SELECT` of all, decoded), and readers of
 /// `messages()` and `context(60,000)` that are new each time, have no views, or keep one. It fails if the 99th
 /// percentile of appends is over 10 ms or over 1.5 x that beside bare readers.
+///
+/// `memory bench watch` appends at random moments, in this process and in another one, and measures the time until
+/// a watcher of this process returns the message. It fails if the median from another process is over 60 ms, or
+/// over 2 ms on a server.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -49,7 +54,8 @@ Examples:
   memory bench --store 'sqlite://bench.db?synchronous=normal'
   memory bench --store redis://localhost
   memory bench flush --rounds 5
-  memory bench readers --store redis://localhost")]
+  memory bench readers --store redis://localhost
+  memory bench watch --store redis://localhost")]
 pub(crate) struct Args {
     /// The measurement
     #[arg(value_enum, default_value = "all")]
@@ -72,7 +78,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value = "3")]
     rounds: NonZeroUsize,
 
-    /// How long each measurement of `bench flush` and `bench readers` takes, in seconds
+    /// How long each measurement of `bench flush`, `bench readers` and `bench watch` takes, in seconds
     #[arg(long, value_name = "N", default_value = "3")]
     seconds: f64,
 }
@@ -93,6 +99,8 @@ enum What {
     Flush,
     /// Appends while another process reads
     Readers,
+    /// The time from an append to its watcher
+    Watch,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -142,6 +150,9 @@ pub(crate) async fn run(common: &Common, args: &Args, out: &mut Out) -> anyhow::
             messages: args.messages.map_or(readers::FILLED, NonZeroUsize::get),
         };
         return Box::pin(readers::run(common, options, out)).await;
+    }
+    if args.what == What::Watch {
+        return Box::pin(watch::run(common, args.rounds.get(), args.seconds, out)).await;
     }
     let folder = tempfile::tempdir().context("make a temporary folder")?;
     let url = match &common.store {

@@ -268,6 +268,45 @@ async fn waiting_readers_share_one_view() {
     assert_eq!(texts(&reader).await, ["one", "two", "mine", "four"]);
 }
 
+/// While a view grows it is not kept, and other readers wait for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn growing_view_is_never_missing() {
+    let (world, manager) = World::new().await;
+    let memory = manager.memory("chat", "a").unwrap();
+    memory.append_all((0..400).map(|number| Message::user(number.to_string()))).await.unwrap();
+    let (mut pages, mut after) = (Vec::new(), None);
+    loop {
+        let limit = Some(std::num::NonZeroUsize::MIN.into());
+        let mut page = world.store.read(memory.key(), Read { after, limit }).await.unwrap();
+        let is_last = !std::mem::take(&mut page.more);
+        after = Some(page.cursor);
+        pages.push(page);
+        if is_last {
+            break;
+        }
+    }
+    let views = &manager.backend().views;
+    let mut pages = pages.into_iter();
+    views.advance(memory.key(), views.find(memory.key()), pages.next().unwrap());
+    let reader = {
+        let (manager, key) = (manager.clone(), memory.key().clone());
+        tokio::spawn(async move {
+            loop {
+                let (found, read) = manager.backend().views.find_or_read(&key).await;
+                assert!(read.is_none(), "a view is missing");
+                let ViewState::View(view, _) = found.state else { panic!("{:?}", found.state) };
+                if view.metas().len() == 400 {
+                    break;
+                }
+            }
+        })
+    };
+    for page in pages {
+        views.advance(memory.key(), views.find(memory.key()), page);
+    }
+    reader.await.unwrap();
+}
+
 #[tokio::test]
 async fn uncertain_erasure_keeps_slow_readers_out() {
     let (world, manager) = World::new().await;

@@ -130,6 +130,8 @@ bugs! {
     WindowRefused in Plain: WindowStale,
     /// A window lacks its last message.
     WindowWithoutNewest in Plain: WindowStale,
+    /// The version of a window is that of the memory after it.
+    WindowVersionLater in Plain: WindowVersion,
     /// A window is answered from the view without asking the store, unless messages were removed.
     WindowUnasked in Plain: WindowStale,
     /// A window lacks the messages that were appended between the last window of the process and the newest message.

@@ -195,7 +195,7 @@ fn answer_of(answer: &Answer) -> Value {
             });
             json!({"messages": content(places), "page": page})
         }
-        Answer::Window(shown) => json!({"messages": shown}),
+        Answer::Window(shown, end) => json!({"messages": shown, "end": end}),
         Answer::NoWindow => json!({"messages": null}),
         Answer::Counted(totals) => counted(*totals),
         Answer::Undone => json!({"refused": null}),

@@ -64,6 +64,8 @@ pub enum ModelPart {
     Turns,
     /// Windows are those that the facade plans.
     Plan,
+    /// The version of a window is that of its messages.
+    WindowVersion,
     /// Windows contain critical messages.
     Critical,
     /// Windows are not empty if a message fits.
@@ -80,8 +82,9 @@ pub enum ModelPart {
 
 impl ModelPart {
     /// All parts.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Turns,
+        Self::WindowVersion,
         Self::Plan,
         Self::Critical,
         Self::Room,
@@ -96,6 +99,7 @@ impl ModelPart {
         match self {
             Self::Turns => Check::TurnNotAtomic,
             Self::Plan => Check::WindowStale,
+            Self::WindowVersion => Check::WindowVersion,
             Self::Critical => Check::WindowWithoutCritical,
             Self::Room => Check::WindowEmpty,
             Self::Windows => Check::WindowOfNothing,
@@ -296,11 +300,11 @@ impl Model for SequentialMemory {
             (Call::Before { position, limit }, Some(Answer::Before(places, page))) => {
                 next.backward(position.as_ref(), *limit, places, *page)
             }
-            (Call::Window(budget, turn), Some(Answer::Window(shown))) => {
+            (Call::Window(budget, turn), Some(Answer::Window(shown, end))) => {
                 let turn = turn.filter(|_| has_turns);
                 let rules = self.windows.as_deref();
                 next.begin(&self.known, turn)
-                    && self.state.is_window(*budget, shown, rules, self.without)
+                    && self.state.is_window(*budget, (shown, *end), rules, self.without)
             }
             (Call::Window(budget, turn), Some(Answer::NoWindow)) => {
                 let turn = turn.filter(|_| has_turns);

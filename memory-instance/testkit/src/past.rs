@@ -81,7 +81,7 @@ fn erasures(operations: &[Recorded]) -> Vec<(u64, BTreeSet<Tag>)> {
 fn first_shown(operation: &Recorded, gone: &BTreeSet<Tag>) -> Option<Tag> {
     let (_, answer) = operation.returned.as_ref()?;
     let mut tags: Vec<Tag> = shown(answer).into_iter().map(|(_, tag)| tag).collect();
-    if let Answer::Window(window) = answer {
+    if let Answer::Window(window, _) = answer {
         tags.extend(window.iter().flatten());
     }
     tags.into_iter().find(|tag| gone.contains(tag))

@@ -172,7 +172,7 @@ fn check_windows(
         }
     }
     for operation in operations {
-        let Some((_, Answer::Window(shown))) = &operation.returned else { continue };
+        let Some((_, Answer::Window(shown, _))) = &operation.returned else { continue };
         let tags: Vec<Tag> = shown.iter().copied().flatten().collect();
         let there: BTreeSet<Tag> = tags.iter().copied().collect();
         if there.len() != tags.len() {

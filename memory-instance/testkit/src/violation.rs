@@ -85,6 +85,8 @@ checks! {
     WindowOfNothing "P9",
     /// A window is not that of the memory at any time of the call. It may lack the newest messages.
     WindowStale "P9",
+    /// The version of a window is not that of its messages.
+    WindowVersion "P9",
     /// A window lacks critical messages.
     WindowWithoutCritical "P9",
     /// A window is empty although something fits.

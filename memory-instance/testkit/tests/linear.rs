@@ -267,7 +267,7 @@ fn pages_backward_are_those_of_the_memory() {
 
 fn window(budget: u64, tags: &[u32]) -> (MemoryCall, Option<Answer>) {
     let shown = tags.iter().map(|tag| Some(*tag)).collect();
-    (MemoryCall::Window(budget, None), Some(Answer::Window(shown)))
+    (MemoryCall::Window(budget, None), Some(Answer::Window(shown, None)))
 }
 
 #[test]

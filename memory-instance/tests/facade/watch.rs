@@ -1,5 +1,6 @@
 //! The stream of changes.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -14,6 +15,7 @@ on_every_backend![
     flush_arrives_as_a_removal,
     clear_and_replacement_arrive,
     watch_resumes_from_its_cursor,
+    watch_resumes_between_its_first_changes,
     copy_equals_the_memory_after_a_race,
     dropped_wait_loses_no_change,
 ];
@@ -98,6 +100,43 @@ async fn watch_resumes_from_its_cursor(on: On) {
     let mut copy = Replica::default();
     follow(&mut late, &mut copy, &memory).await;
     assert_eq!(copy.lags, 0);
+}
+
+/// The first changes of a memory with gaps are several, and a watcher may end after each.
+async fn watch_resumes_between_its_first_changes(on: On) {
+    let world = world(on).await;
+    for (key, ends) in [("grows", false), ("ends", true)] {
+        let memory = world.manager.memory("m", key).unwrap();
+        memory.append_all((1..=6).map(|number| Message::user(number.to_string()))).await.unwrap();
+        let version = memory.version().await.unwrap();
+        memory.rewind(Sequence::new(4), version).await.unwrap().applied().unwrap();
+        memory.append_all(["7", "8"].map(Message::user)).await.unwrap();
+        let mut copy = BTreeMap::new();
+        let mut watch = memory.watch(WatchFrom::Start).await.unwrap();
+        watch.next().await.unwrap().apply(&mut copy);
+        assert_eq!(copy.len(), 4);
+        let cursor = watch.cursor();
+        drop(watch);
+        if ends {
+            memory.delete().await.unwrap();
+        }
+        memory.append(Message::user("9")).await.unwrap();
+        let mut resumed = memory.watch(cursor).await.unwrap();
+        let mut changes = Vec::new();
+        loop {
+            let change = resumed.next().await.unwrap();
+            changes.push(change.clone());
+            change.apply(&mut copy);
+            if copy.values().eq(&memory.messages().await.unwrap()) {
+                break;
+            }
+        }
+        match &changes[..] {
+            [Change::Appended(messages)] if !ends => assert_eq!(messages.len(), 3),
+            [Change::Lagged, Change::Appended(messages)] if ends => assert_eq!(messages.len(), 1),
+            other => panic!("{key}: {other:?}"),
+        }
+    }
 }
 
 /// Applies changes until the copy equals the memory.

@@ -1,5 +1,5 @@
 //! Flushes with faulty summarizers: `memory bench flush` accounts for every message. Appends beside readers:
-//! `memory bench readers` has all figures.
+//! `memory bench readers` has all figures. Watchers: `memory bench watch` sees each append.
 //!
 //! Their limits for the 99th percentile are for a release build on an idle machine, so the exit code is not checked.
 
@@ -7,7 +7,11 @@ use serde_json::Value;
 
 use crate::support::Folder;
 
-on_every_store!(flushes_beside_two_processes_lose_nothing, readers_in_another_process_are_measured,);
+on_every_store!(
+    flushes_beside_two_processes_lose_nothing,
+    readers_in_another_process_are_measured,
+    watchers_see_every_append,
+);
 
 fn flushes_beside_two_processes_lose_nothing(folder: &Folder) {
     let said = folder.run("bench flush --rounds 1 --seconds 1.2 --json");
@@ -45,4 +49,18 @@ fn readers_in_another_process_are_measured(folder: &Folder) {
     // Without --store it measures a file in a temporary folder.
     let left = folder.run("keys --json --project bench");
     assert!(left.out == "[]\n" || left.err.contains("there is no such file"), "{left:?}");
+}
+
+fn watchers_see_every_append(folder: &Folder) {
+    let said = folder.run("bench watch --rounds 1 --seconds 0.3 --json");
+    let figures: Value =
+        serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {said:?}"));
+    assert_eq!(said.code, Some(if figures["holds"] == true { 0 } else { 1 }), "{said:?}");
+    let rows = figures["writers"].as_array().unwrap();
+    let writers: Vec<_> = rows.iter().map(|row| row["writer"].as_str().unwrap()).collect();
+    assert_eq!(writers, ["same_process", "other_process"]);
+    for row in rows {
+        assert!(row["appends"].as_u64() > Some(0), "{row}");
+        assert!(row["p50_us"].as_f64() > Some(0.0), "{row}");
+    }
 }

@@ -7,6 +7,7 @@ use memory_core::{Entry, Sequence};
 use memory_instance::{MemoryError, Session};
 use tokio::time::sleep;
 
+use super::window::end_of;
 use super::{Run, answer, ms};
 use crate::history::{Answer, Call, Held, Piece, Recorder, Tag, item_of, tag_of};
 use crate::link::Reading;
@@ -190,7 +191,7 @@ impl Going {
                 }
                 window.map(|window| {
                     let shown = window.messages.iter().map(tag_of).collect();
-                    self.recorder.answer(op, Answer::Window(shown));
+                    self.recorder.answer(op, Answer::Window(shown, Some(end_of(&window))));
                 })
             }
         };

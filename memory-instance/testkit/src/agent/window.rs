@@ -72,8 +72,19 @@ impl Run<'_> {
             self.recorder.history().broken(Check::WindowUnpaired, format!("a result of {id}"));
         }
         let shown = window.messages.iter().map(tag_of).collect();
-        self.recorder.answer(op, Answer::Window(shown));
+        let mut end = end_of(&window);
+        if self.process.link.bug() == Some(Bug::WindowVersionLater)
+            && let Ok(later) = self.memory.version().await
+        {
+            end = later.cursor().sequence.number();
+        }
+        self.recorder.answer(op, Answer::Window(shown, Some(end)));
     }
+}
+
+/// The place of the newest message of a window's version.
+pub(super) const fn end_of(window: &ContextWindow) -> u64 {
+    window.version().cursor().sequence.number()
 }
 
 /// The id of a result whose call is not before it.

@@ -46,8 +46,9 @@ pub enum Answer {
     Page(Vec<(u64, Item)>, Option<u64>),
     /// The content of the places before a position, and the rest of the page if it was reported.
     Before(Vec<(u64, Item)>, Option<Backward>),
-    /// The messages of a window in their order; `None` for a summary.
-    Window(Vec<Option<Tag>>),
+    /// The messages of a window in their order, `None` for a summary; and the place of the newest message of the version
+    /// that it reported, if it did.
+    Window(Vec<Option<Tag>>, Option<u64>),
     /// No window fits the budget.
     NoWindow,
     /// The counters.

@@ -66,11 +66,11 @@ impl WindowRules {
 }
 
 impl State {
-    /// Whether a window may contain this. `rules` are known for recorded programs.
+    /// Whether a window may contain this, and have a version whose newest message is at this place. `rules` are known for recorded programs.
     pub(super) fn is_window(
         &self,
         budget: u64,
-        shown: &[Option<Tag>],
+        (shown, end): (&[Option<Tag>], Option<u64>),
         rules: Option<&WindowRules>,
         without: Option<ModelPart>,
     ) -> bool {
@@ -90,11 +90,18 @@ impl State {
             without,
             Some(ModelPart::Plan | ModelPart::Critical | ModelPart::Room | ModelPart::Windows)
         );
+        let ignores_version = ignores_plan || without == Some(ModelPart::WindowVersion);
         let is_planned = |rules: &WindowRules| matches!(rules.window(&self.items, budget), Some(Ok(planned)) if planned == shown);
         (any(ModelPart::Windows) || are_here())
             && (any(ModelPart::Critical) || has_critical())
             && (any(ModelPart::Room) || !shown.is_empty() || !self.has_what_fits(budget))
             && (ignores_plan || rules.is_none_or(is_planned))
+            && (ignores_version || end.is_none_or(|place| self.ends_at(place)))
+    }
+
+    /// Whether this is the place of the newest message.
+    fn ends_at(&self, place: u64) -> bool {
+        self.items.last_key_value().map_or(0, |(place, _)| *place) == place
     }
 
     /// Whether no window may fit this budget.

@@ -16,10 +16,10 @@ use super::load::{Load, Part};
 use super::summarizers::summary;
 use super::{RESOURCE, SUMMARY_TAKES, TASKS, builder, counter};
 use crate::args::{Common, STORE_VARIABLE};
-use crate::bench::readers;
+use crate::bench::{readers, watch};
 use crate::out::Out;
 
-/// The other process of `memory bench flush` and `memory bench readers`
+/// The other process of `memory bench flush`, `memory bench readers` and `memory bench watch`
 #[derive(Debug, clap::Args)]
 pub(crate) struct WorkerArgs {}
 
@@ -32,6 +32,7 @@ enum Order {
         millis: u64,
     },
     Read(readers::Order),
+    AppendAtRandom(watch::Order),
     /// Flush, and stop between the summary and its commit.
     FlushAndStop {
         key: String,
@@ -91,6 +92,15 @@ impl Worker {
         Ok(serde_json::from_str(&read)?)
     }
 
+    /// Appends in it at random moments, and returns how often.
+    pub(in crate::bench) async fn append_at_random(
+        &mut self,
+        order: watch::Order,
+    ) -> anyhow::Result<u64> {
+        let sent = self.ask(&Order::AppendAtRandom(order)).await?;
+        Ok(serde_json::from_str(&sent)?)
+    }
+
     /// Starts a flush in it, and kills it after the summary and before the commit.
     pub(super) async fn die_before_commit(mut self, key: &str) -> anyhow::Result<()> {
         let heard = self.ask(&Order::FlushAndStop { key: key.to_owned() }).await?;
@@ -135,6 +145,9 @@ pub(crate) async fn run(common: &Common, _: &WorkerArgs, out: &mut Out) -> anyho
             }
             Order::Read(order) => {
                 out.compact(&readers::run_order(url, &manager, &order).await?)?;
+            }
+            Order::AppendAtRandom(order) => {
+                out.compact(&watch::run_order(&manager, &order).await?)?;
             }
             Order::FlushAndStop { key } => {
                 let stop = Arc::new(AtomicBool::new(false));
