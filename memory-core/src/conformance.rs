@@ -259,6 +259,7 @@ mod replace_all;
 mod replaced;
 mod restore;
 mod rollback;
+mod scrub;
 mod search;
 mod splice;
 mod unused;
@@ -351,6 +352,8 @@ pub fn cases() -> impl Iterator<Item = Case> {
         .chain(replaced::ARCHIVE_CASES)
         .chain(erase::CASES)
         .chain(erase::ARCHIVE_CASES)
+        .chain(scrub::CASES)
+        .chain(scrub::ARCHIVE_CASES)
         .chain(copy::CASES)
         .chain(fork::CASES)
         .chain(search::CASES)
