@@ -99,7 +99,7 @@ async fn one(store: &dyn MemoryStore, archive: Option<Retention>, measured: Meas
     took
 }
 
-/// A memory of a manager whose budget is this many tokens; a flush goes down to half of it.
+/// A memory of a manager whose budget is this many tokens; a flush reduces it to half.
 async fn memory(url: &str, tokens: u64, archive: ArchiveSettings) -> MemoryInstance {
     let mut resource = MemoryResource::new("bench", tokens);
     resource.flushing_strategy.kind = Some("hybrid_summary".into());
