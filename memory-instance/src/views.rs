@@ -133,8 +133,11 @@ impl Views {
     /// Cancel safety: if the reader that reads is dropped, another one does it.
     pub(crate) async fn find_or_read(&self, key: &MemoryKey) -> (Found, Option<ColdRead>) {
         loop {
-            if self.max_bytes == 0 || !self.is_cold(key) {
+            if self.max_bytes == 0 {
                 return (self.find(key), None);
+            }
+            if let Some(found) = self.find_known(key) {
+                return (found, None);
             }
             match self.cold_reads.begin(key) {
                 Ok(read) => return (self.find(key), Some(read)),
@@ -146,9 +149,10 @@ impl Views {
         }
     }
 
-    /// Whether nothing is known of the memory: it may have a view.
-    fn is_cold(&self, key: &MemoryKey) -> bool {
-        self.lock().entries.peek(key).is_none()
+    /// What is known of the memory; `None` if nothing is, so that it may have a view.
+    fn find_known(&self, key: &MemoryKey) -> Option<Found> {
+        let kept = self.lock();
+        kept.entries.contains(key).then(|| self.find_in(kept, key))
     }
 
     /// The view of this memory, which is now the most recently used.
@@ -156,7 +160,10 @@ impl Views {
         if self.max_bytes == 0 {
             return Found { state: ViewState::Excluded, erasures: 0 };
         }
-        let mut kept = self.lock();
+        self.find_in(self.lock(), key)
+    }
+
+    fn find_in(&self, mut kept: MutexGuard<'_, Kept>, key: &MemoryKey) -> Found {
         let erasures = self.erasures(&kept, key);
         let (state, counted) = match kept.entries.get(key) {
             Some(CachedView::View(view, own)) => {
