@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::anyhow;
 use memory_core::resource::Tokenizer;
 use memory_core::store::StoreErrorKind;
-use memory_core::{MemoryKey, MemoryResource};
+use memory_core::{MemoryKey, MemoryResource, MemoryStore};
 use memory_instance::{
     FlushMode, KeyContext, KeyTemplate, MemoryInstance, MemoryManager, TemplateError, check_url,
 };
@@ -342,6 +342,16 @@ impl Memories {
             .with_flush_mode(FlushMode::Manual)
             .build(Arc::clone(of.store()), of.locks().clone())?;
         Ok(manager.memory_at(key)?)
+    }
+}
+
+/// Refuses to write with the built-in resource to a memory that has a TTL, because every batch sets the TTL of its resource.
+pub(crate) async fn check_ttl(store: &dyn MemoryStore, key: &MemoryKey) -> anyhow::Result<()> {
+    match store.head(key).await?.expires_at {
+        None => Ok(()),
+        Some(end) => Err(usage(format!(
+            "{key}: it expires at {end}, and the built-in resource would remove its TTL; give its resource with --resource"
+        ))),
     }
 }
 

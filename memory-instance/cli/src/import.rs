@@ -8,6 +8,7 @@ mod scan;
 mod source;
 mod survey;
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use memory_core::{MemoryKey, Message};
 use memory_instance::KeyTemplate;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::Instant;
 
 use self::formats::Format;
@@ -25,7 +26,7 @@ use self::pool::Pool;
 use self::report::Report;
 use self::source::Source;
 use self::survey::{Findings, Router};
-use crate::args::Memories;
+use crate::args::{Memories, check_ttl};
 use crate::failure::{note, usage};
 use crate::out::{Out, count};
 
@@ -41,7 +42,7 @@ use crate::out::{Out, count};
 /// `record.number`, counted from 1. Without --key and without a `key` in the resource it is '{{ line.conversation_id }}'.
 ///
 /// All records are read and checked before the first is appended: a file with a bad record appends nothing, unless
-/// --skip-bad skips it. Messages of one key are appended in the order of the file, those of different keys by
+/// --skip-bad skips it. An existing memory with a TTL needs --resource, which sets its TTL. Messages of one key are appended in the order of the file, those of different keys by
 /// several agents at once. The command ends with a JSON report on stdout.
 ///
 /// Running it again, also after a crash or from several processes at once, appends nothing twice: a
@@ -120,13 +121,16 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
         replace_surrogates: args.replace_surrogates,
     });
     let progress = progress_bar(out);
-    let (sources, findings) = {
+    let (sources, mut findings) = {
         let (files, name) = (args.files.clone(), args.source.clone());
         let (router, progress) = (Arc::clone(&router), progress.clone());
         spawn_blocking(move || check_all(&files, name.as_deref(), &router, &progress)).await??
     };
     if let Some(bad) = findings.bad_records() {
         progress.suspend(|| note(format_args!("{}: {bad}", passed_over(findings.bad))));
+    }
+    if !memories.resource_given {
+        check_ttls(memories, std::mem::take(&mut findings.keys), args.agents).await?;
     }
     progress.set_length(sources.iter().map(Source::messages).sum());
     progress.set_position(0);
@@ -180,6 +184,28 @@ fn check_all(
         Some(bad) => anyhow::bail!("{bad}; nothing was appended"),
         None => Ok((sources, findings)),
     }
+}
+
+/// Nothing is appended if one of the memories would lose its TTL. This many are checked at once.
+async fn check_ttls(
+    memories: &Memories,
+    keys: BTreeSet<MemoryKey>,
+    at_once: NonZeroUsize,
+) -> anyhow::Result<()> {
+    let mut checks = JoinSet::new();
+    for key in keys {
+        if checks.len() >= at_once.get()
+            && let Some(checked) = checks.join_next().await
+        {
+            checked.context("a check of the import")??;
+        }
+        let store = Arc::clone(memories.manager.store());
+        checks.spawn(async move { check_ttl(&*store, &key).await });
+    }
+    while let Some(checked) = checks.join_next().await {
+        checked.context("a check of the import")??;
+    }
+    Ok(())
 }
 
 /// The messages of a file that is to be the content of one memory. A bad record is an error.

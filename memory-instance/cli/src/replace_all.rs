@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use memory_core::Sequence;
 use memory_instance::Conditional;
 
-use crate::args::Memories;
+use crate::args::{Memories, check_ttl};
 use crate::failure::usage;
 use crate::import;
 use crate::import::formats::{self, Format};
@@ -47,13 +47,8 @@ impl Args {
 
 pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyhow::Result<()> {
     let memory = memories.the_one_to_remove_from(None).await?;
-    if !memories.resource_given
-        && let Some(end) = memories.manager.store().head(memory.key()).await?.expires_at
-    {
-        return Err(usage(format!(
-            "{}: it expires at {end}, and the built-in resource would remove its TTL; give its resource with --resource",
-            memory.key()
-        )));
+    if !memories.resource_given {
+        check_ttl(&**memories.manager.store(), memory.key()).await?;
     }
     let messages = import::read_for(memories, memory.key(), &args.file, args.format).await?;
     let mut version = None;

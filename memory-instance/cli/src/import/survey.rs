@@ -1,5 +1,6 @@
 //! The first reading: every record is checked, nothing is appended.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use indicatif::ProgressBar;
@@ -266,6 +267,8 @@ impl Routed {
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     first: Option<String>,
+    /// The memories that get messages.
+    pub(crate) keys: BTreeSet<MemoryKey>,
     /// Bad records.
     pub(crate) bad: u64,
     /// Records without a message, such as the metadata of a session.
@@ -309,6 +312,7 @@ pub(crate) fn survey(
                 progress.inc(count);
                 findings.left_out += u64::from(count == 0);
                 findings.replaced += routed.replaced as u64;
+                findings.keys.extend(routed.key);
                 (routed.replaced > 0).then_some("replaced")
             }
             Err(problem) => {

@@ -8,6 +8,7 @@ on_every_store!(
     removals_need_the_resource_of_the_memory,
     purge_and_edits_need_no_resource,
     replacing_all_keeps_the_ttl,
+    import_without_a_resource_keeps_the_ttl,
     clear_reports_what_the_archive_keeps,
 );
 
@@ -60,13 +61,14 @@ fn purge_and_edits_need_no_resource(folder: &Folder) {
     assert_eq!(folder.json("archive --json --key default:support:k"), json!([]));
 }
 
+fn expires(folder: &Folder) -> Value {
+    folder.json("health --json --key other")["expires_at"].clone()
+}
+
 fn replacing_all_keeps_the_ttl(folder: &Folder) {
     with_talk(folder);
     folder.write("hour.yaml", "id: default\nmax_tokens: 1000\npersistence: { ttl: 1h }\n");
     folder.json("import talk.jsonl --json --resource hour.yaml --key other");
-    let expires = |folder: &Folder| -> Value {
-        folder.json("health --json --key other")["expires_at"].clone()
-    };
     let before = expires(folder);
     assert_ne!(before, Value::Null);
     let refused = folder.run("replace-all new.jsonl --yes --key other");
@@ -78,6 +80,27 @@ fn replacing_all_keeps_the_ttl(folder: &Folder) {
     // A memory without a TTL needs no resource.
     folder.json("import talk.jsonl --json --key endless");
     folder.ok("replace-all new.jsonl --yes --key endless");
+}
+
+fn import_without_a_resource_keeps_the_ttl(folder: &Folder) {
+    folder.write("hour.yaml", "id: default\nmax_tokens: 1000\npersistence: { ttl: 1h }\n");
+    let line = |key| json!({"k": key, "role": "user", "content": "one"}).to_string();
+    folder.write("talk.jsonl", line("other"));
+    folder.write("both.jsonl", [line("new"), line("other")].join("\n"));
+    folder.json("import talk.jsonl --json --resource hour.yaml --key other");
+    let before = expires(folder);
+    assert_ne!(before, Value::Null);
+    let refused = folder.run("import both.jsonl --key {{line.k}}");
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.err.contains("default:default:other: it expires at"), "{refused:?}");
+    assert!(refused.err.contains("--resource"), "{refused:?}");
+    assert_eq!(expires(folder), before);
+    // Nothing was appended to the memory without a TTL either.
+    assert_eq!(folder.json("keys --json").as_array().map(Vec::len), Some(1));
+    folder.json("import both.jsonl --json --resource hour.yaml --key {{line.k}}");
+    assert_ne!(expires(folder), Value::Null);
+    folder.json("import talk.jsonl --json --key endless");
+    folder.json("import both.jsonl --json --key endless");
 }
 
 fn clear_reports_what_the_archive_keeps(folder: &Folder) {
