@@ -1,12 +1,10 @@
 //! `memory clear`.
 
-use std::num::NonZeroUsize;
-
 use memory_core::store::RemovalCause;
-use memory_instance::MemoryInstance;
 
 use crate::args::Memories;
 use crate::failure::usage;
+use crate::kept::{ArchiveBefore, WithKept};
 use crate::out::{Out, count};
 
 /// Remove all messages of a memory
@@ -49,26 +47,16 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
         memories.the_one_to_remove_from(Some(purge)).await?
     };
     let before = memory.counters().await?.cleared;
-    let archived_before = newest_clear(&memory).await?;
+    let archive = ArchiveBefore::of(&memory).await?;
     let counters = if args.purge { memory.purge().await? } else { memory.clear().await? };
-    if out.json() {
-        return out.compact(&counters);
-    }
     let cleared = counters.cleared.saturating_sub(before);
-    let kept = match newest_clear(&memory).await? {
-        Some(number) if archived_before < Some(number) => ", kept in the archive",
-        _ if cleared == 0 => "",
-        _ => ", not kept in the archive",
-    };
+    let kept = archive.kept(RemovalCause::Clear, cleared).await?;
+    if out.json() {
+        return out.compact(&WithKept { value: &counters, kept_in_archive: kept });
+    }
     out.line(format!(
         "{}: {}{kept}",
         memory.key(),
         count(cleared, "message cleared", "messages cleared")
     ))
-}
-
-/// The number of the newest removal in the archive, if it is a clear.
-async fn newest_clear(memory: &MemoryInstance) -> anyhow::Result<Option<u64>> {
-    let newest = memory.removals(None, NonZeroUsize::MIN).await?;
-    Ok(newest.first().filter(|one| one.cause == RemovalCause::Clear).map(|one| one.number))
 }

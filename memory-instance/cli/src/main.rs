@@ -22,6 +22,7 @@ mod flush;
 mod fork;
 mod health;
 mod import;
+mod kept;
 mod keys;
 mod lease;
 mod replace_all;

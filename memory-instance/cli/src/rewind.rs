@@ -1,17 +1,19 @@
 //! `memory rewind`.
 
 use memory_core::Sequence;
+use memory_core::store::RemovalCause;
 use memory_instance::Conditional;
 
 use crate::args::Memories;
 use crate::failure::usage;
+use crate::kept::{ArchiveBefore, WithKept};
 use crate::out::{Out, count};
 
 /// Take back the newest messages of a memory
 ///
 /// A tool call and its results are taken back together. The messages count as withdrawn, and their numbers are
-/// not used again. The archive keeps them by the settings of the resource: a memory of a resource other than the built-in
-/// `default` needs --resource. If another program writes meanwhile, nothing is taken back and the command fails; run it
+/// not used again. The archive keeps them by the settings of the resource, and the command reports whether it did: a memory
+/// of a resource other than the built-in `default` needs --resource. If another program writes meanwhile, nothing is taken back and the command fails; run it
 /// again.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -38,6 +40,7 @@ impl Args {
 
 pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyhow::Result<()> {
     let memory = memories.the_one_to_remove_from(None).await?;
+    let archive = ArchiveBefore::of(&memory).await?;
     let version = memory.version().await?;
     let done = match args.to {
         Some(to) => memory.rewind(Sequence::new(to), version).await?,
@@ -53,9 +56,13 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
             );
         }
     };
+    let receipt = withdrawal.receipt;
+    let withdrawn = receipt.as_ref().map_or(0, |receipt| receipt.withdrawn.len());
+    let kept = archive.kept(RemovalCause::Withdrawal, withdrawn).await?;
     if out.json() {
-        return out.compact(&withdrawal.receipt);
+        let value = receipt.as_ref().map(|value| WithKept { value, kept_in_archive: kept });
+        return out.compact(&value);
     }
-    let withdrawn = withdrawal.receipt.map_or(0, |receipt| receipt.withdrawn.len());
-    out.line(format!("{}: {} taken back", memory.key(), count(withdrawn, "message", "messages")))
+    let withdrawn = count(withdrawn, "message", "messages");
+    out.line(format!("{}: {withdrawn} taken back{kept}", memory.key()))
 }

@@ -383,7 +383,10 @@ fn rewind_takes_back_the_newest_messages(folder: &Folder) {
     assert_eq!(said.code, Some(2));
     let said = folder.run_words(one(&["rewind", "--to", "3"]));
     // The call at 3 and its result at 4 are one unit.
-    assert_eq!(said.out, "default:default:case:k%201: 2 messages taken back\n");
+    assert_eq!(
+        said.out,
+        "default:default:case:k%201: 2 messages taken back, kept in the archive\n"
+    );
     let receipt = folder.run_words(one(&["rewind", "--turn", "--json"])).out;
     let receipt: FlushReceipt = serde_json::from_str(&receipt).unwrap();
     assert_eq!(serde_json::to_value(&receipt.withdrawn).unwrap(), json!([[2, 2]]));
@@ -460,7 +463,8 @@ fn all_messages_are_replaced_by_a_file(folder: &Folder) {
     );
     let said = replace(&["--yes", "--expected", "4"]);
     assert_eq!(
-        said.out, "default:default:case:k%201: 4 messages replaced by 1 message\n",
+        said.out,
+        "default:default:case:k%201: 4 messages cleared, kept in the archive, and replaced by 1 message\n",
         "{said:?}"
     );
     assert_eq!(folder.run_words(one(&["tail"])).out, "#5 user: anew\n");

@@ -10,6 +10,7 @@ on_every_store!(
     replacing_all_keeps_the_ttl,
     import_without_a_resource_keeps_the_ttl,
     clear_reports_what_the_archive_keeps,
+    rewind_and_replacement_report_the_archive,
 );
 
 const RESOURCE: &str =
@@ -115,4 +116,31 @@ fn clear_reports_what_the_archive_keeps(folder: &Folder) {
     folder.json("import talk.jsonl --json --resource r.yaml --key k --source again");
     let kept = folder.ok("clear --yes --resource r.yaml --key k");
     assert_eq!(kept, "default:support:k: 3 messages cleared, kept in the archive\n");
+    let json = folder.json("clear --yes --resource r.yaml --key k --json");
+    assert_eq!((&json["kept_in_archive"], &json["cleared"]), (&Value::Null, &json!(5)));
+}
+
+fn rewind_and_replacement_report_the_archive(folder: &Folder) {
+    with_talk(folder);
+    // One short message fits into the archive, and removals that do not fit leave it there.
+    folder.write("small.yaml", RESOURCE.replace("1GiB", "50"));
+    folder.write("long.jsonl", json!({"role": "user", "content": "x".repeat(60)}).to_string());
+    let text = |command: &str| {
+        let said = folder.ok(&format!("{command} --resource small.yaml --key k"));
+        said.strip_prefix("default:support:k: ").unwrap_or(&said).trim_end().to_owned()
+    };
+    let json = |command: &str| -> Value {
+        let json = folder.json(&format!("{command} --json --resource small.yaml --key k"));
+        json["kept_in_archive"].clone()
+    };
+    let [short, long] = ["new", "long"].map(|name| format!("replace-all {name}.jsonl --yes"));
+    assert_eq!(text("rewind --to 9"), "0 messages taken back");
+    assert_eq!(text("rewind --to 0"), "2 messages taken back, not kept in the archive");
+    assert_eq!(text(&short), "0 messages cleared, and replaced by 1 message");
+    let kept = "1 message cleared, kept in the archive, and replaced by 1 message";
+    assert_eq!(text(&long), kept);
+    assert_eq!(text(&short), kept.replace("kept", "not kept"));
+    assert_eq!([json(&long), json(&short)], [true, false]);
+    assert_eq!(text("rewind --turn"), "1 message taken back, kept in the archive");
+    assert_eq!([json(&short), json("rewind --turn")], [Value::Null, true.into()]);
 }
