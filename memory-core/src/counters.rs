@@ -49,7 +49,7 @@ pub struct Counters {
     /// Messages ever appended.
     pub appended: u64,
     /// Messages replaced by summaries.
-    #[serde(rename = "summarised")]
+    #[serde(rename = "summarised", alias = "summarized")]
     pub summarized: u64,
     /// Messages evicted.
     pub evicted: u64,

@@ -35,7 +35,7 @@ pub struct FlushReceipt {
     /// The places of evicted messages.
     pub evicted: SequenceSet,
     /// The places of summarized messages.
-    #[serde(rename = "summarised")]
+    #[serde(rename = "summarised", alias = "summarized")]
     pub summarized: SequenceSet,
     /// The places of the newest messages that were taken back.
     #[serde(default, skip_serializing_if = "SequenceSet::is_empty")]

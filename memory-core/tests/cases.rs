@@ -6,7 +6,7 @@ use memory_core::plan::{
     EvictionGoal, Policy, Unit, UnitState, Units, check_pairing, plan_fifo_eviction,
 };
 use memory_core::resource::Redactor;
-use memory_core::store::{MessageId, MessageMeta};
+use memory_core::store::{Counters, FlushReceipt, MessageId, MessageMeta};
 use memory_core::tokens::message_tokens;
 use memory_core::{Entry, EstimateCounter, Message, MessageError, Role, Sequence, trim_messages};
 use uuid::Uuid;
@@ -221,4 +221,19 @@ fn stored_fields_come_back_unchanged() {
     }
     let marked = Message::from_json("\u{feff}{\"role\":\"user\",\"content\":\"hi\"}\r\n").unwrap();
     assert_eq!(marked, Message::user("hi"));
+}
+
+#[test]
+fn american_keys_are_read_too() {
+    let mut receipt = FlushReceipt::new(Uuid::from_u128(1), "fifo", now());
+    receipt.summarized = [Sequence::new(2), Sequence::new(3)].into_iter().collect();
+    let mut counters = Counters::default();
+    counters.summarized = 7;
+    let stored = serde_json::to_string(&(&receipt, &counters)).unwrap();
+    assert_eq!(stored.matches("\"summarised\":").count(), 2, "{stored}");
+    let american = stored.replace("\"summarised\":", "\"summarized\":");
+    for text in [&stored, &american] {
+        let read: (FlushReceipt, Counters) = serde_json::from_str(text).unwrap();
+        assert_eq!((&read.0, &read.1), (&receipt, &counters), "{text}");
+    }
 }
