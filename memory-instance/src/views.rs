@@ -149,7 +149,7 @@ impl Views {
         }
     }
 
-    /// What is known of the memory; `None` if nothing is, so that it may have a view.
+    /// The known state of the memory; `None` if nothing is known, so that it may have a view.
     fn find_known(&self, key: &MemoryKey) -> Option<Found> {
         let kept = self.lock();
         kept.entries.contains(key).then(|| self.find_in(kept, key))
