@@ -3,7 +3,7 @@
 //! operation by another process completes it.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fastrand::Rng;
 use memory_core::conformance::assert_counters;
@@ -15,6 +15,7 @@ use memory_instance::backup::{BackupError, BackupReader, RestoredTtl};
 use memory_instance::{ArchivedMessage, FlushMode, MemoryError, MemoryInstance, MemoryManager};
 use memory_lock::LockManager;
 use tokio::fs::File;
+use tokio::time::Instant;
 
 use crate::child::{DOOMED, open, say};
 use crate::parent::{Child, Errand, LASTING, Orders, pause, seed};
