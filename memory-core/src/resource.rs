@@ -3,9 +3,10 @@
 mod archive;
 mod duration;
 mod error;
-mod explain;
+pub(crate) mod explain;
 mod model;
 mod sections;
+pub(crate) mod text;
 mod validate;
 mod warnings;
 
@@ -17,9 +18,10 @@ use serde::{Deserialize, Serialize};
 pub use self::archive::{ArchiveKeep, ArchiveSettings};
 pub use self::error::ResourceError;
 pub use self::model::{ModelInfo, Tokenizer};
+pub(crate) use self::sections::DocumentKind;
 pub use self::sections::{
     CircuitBreakerSettings, ClearToolResults, FlushingStrategy, LockSettings, Persistence,
-    PriorityBlock, PrivacyPolicy, Reminders, ResourceKind, Share, TokenAllocation,
+    PriorityBlock, PrivacyPolicy, Reminders, ResourceKind, Share, StoreKind, TokenAllocation,
 };
 use crate::flush_settings::share_of;
 pub use crate::flush_settings::{FlushSettings, SettingsError};
@@ -52,11 +54,17 @@ use crate::window::{SummaryRole, WindowAdvance};
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct MemoryResource {
+    /// The kind of document, for programs that keep several kinds in one folder. In text: `resource: memory`.
+    #[serde(default, rename = "resource", skip_serializing_if = "Option::is_none")]
+    document: Option<DocumentKind>,
     /// The name of the resource; part of every storage key.
     pub id: String,
     /// A description for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// The version of the description, for people; it changes no behavior.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// How the memory is limited.
     #[serde(rename = "type", default)]
     pub kind: ResourceKind,
@@ -144,42 +152,21 @@ pub struct MemoryResource {
     pub limits: Limits,
 }
 
-/// The longest text of a resource in bytes. Typical resources have some kilobytes; parsers use a multiple of that.
-const MAX_RESOURCE_BYTES: usize = 1 << 20;
-
-/// Without this limit, a few hundred bytes of nested aliases would expand to a gigabyte.
-#[cfg(feature = "yaml")]
-fn yaml_options() -> serde_saphyr::Options {
-    serde_saphyr::options! {
-        budget: serde_saphyr::budget! { max_recorded_anchor_events: 10_000 },
-        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 10_000 },
-    }
-}
-
 /// The most patterns of a privacy policy: each is compiled, and runs on every message.
 pub(crate) const MAX_REDACT_PATTERNS: usize = 100;
 
-fn check_length(format: &'static str, text: &str) -> Result<(), ResourceError> {
-    if text.len() <= MAX_RESOURCE_BYTES {
-        return Ok(());
-    }
-    let problem = format!(
-        "has {} bytes, over the limit of {MAX_RESOURCE_BYTES}; give it the file of one resource",
-        text.len()
-    );
-    Err(ResourceError::Syntax { format, problem })
-}
-
 impl MemoryResource {
     /// The longest text that is read as a resource, in bytes.
-    pub const MAX_BYTES: usize = MAX_RESOURCE_BYTES;
+    pub const MAX_BYTES: usize = text::MAX_RESOURCE_BYTES;
 
     /// A resource with a budget, and defaults for everything else.
     #[must_use]
     pub fn new(id: impl Into<String>, max_tokens: u64) -> Self {
         Self {
+            document: None,
             id: id.into(),
             description: None,
+            version: None,
             kind: ResourceKind::default(),
             key: None,
             model: None,
@@ -229,10 +216,7 @@ impl MemoryResource {
     /// # Errors
     /// [`ResourceError`] with the path of the field and the remedy.
     pub fn from_json(text: &str) -> Result<Self, ResourceError> {
-        check_length("JSON", text)?;
-        Self::from_value(
-            serde_json::from_str(text).map_err(|error| ResourceError::syntax("JSON", &error))?,
-        )
+        Self::from_value(text::value_from_json(text)?)
     }
 
     /// Reads and validates a resource written in YAML.
@@ -258,11 +242,7 @@ impl MemoryResource {
     /// As [`from_json`](Self::from_json).
     #[cfg(feature = "yaml")]
     pub fn from_yaml(text: &str) -> Result<Self, ResourceError> {
-        check_length("YAML", text)?;
-        Self::from_value(
-            serde_saphyr::from_str_with_options(text, yaml_options())
-                .map_err(|error| ResourceError::yaml(&error))?,
-        )
+        Self::from_value(text::value_from_yaml(text)?)
     }
 
     /// Reads and validates a resource written in TOML.
@@ -271,8 +251,7 @@ impl MemoryResource {
     /// As [`from_json`](Self::from_json).
     #[cfg(feature = "toml")]
     pub fn from_toml(text: &str) -> Result<Self, ResourceError> {
-        check_length("TOML", text)?;
-        Self::from_value(toml::from_str(text).map_err(|error| ResourceError::toml(text, &error))?)
+        Self::from_value(text::value_from_toml(text)?)
     }
 
     /// Reads and validates a resource that is already a JSON value.

@@ -12,7 +12,7 @@ pub(super) fn explain(problem: &str) -> String {
 ///
 /// Up to two edits (inserted, deleted, replaced or swapped characters), one in a name of up to four characters. This
 /// covers typing errors and avoids suggesting unrelated names.
-pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let most = if name.chars().count() > 4 { 2 } else { 1 };
     // `maxTokens` and `max-tokens` are treated as the same name.
     let plain = |text: &str| text.replace(['_', '-'], "").to_lowercase();

@@ -22,6 +22,24 @@ pub enum ResourceKind {
     TokenBased,
 }
 
+/// The kind of a document, which only has to be `memory` where it is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum DocumentKind {
+    Memory,
+}
+
+/// The kind of store that a resource is meant for. The URL of the store decides; opening another kind logs a warning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum StoreKind {
+    /// A Redis or Valkey server.
+    Redis,
+    /// Memories of one process.
+    InMemory,
+}
+
 /// Content types that share a priority.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -325,6 +343,9 @@ impl Default for CircuitBreakerSettings {
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Persistence {
+    /// The kind of store that the resource is meant for, for people. In text: `type`. Default: any.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<StoreKind>,
     /// The TTL of the memory after its last write. After that it reads as empty. Its storage is freed by the next
     /// write to its key or by `MemoryManager::sweep`, on Redis by the server. The TTL is measured by wall-clock time,
     /// of the server on Redis and otherwise of the reading process. A clock that is ahead therefore ends it early,

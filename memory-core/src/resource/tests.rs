@@ -9,7 +9,9 @@ use super::*;
 /// The resource from the design, in JSON.
 fn support() -> Value {
     json!({
+        "resource": "memory",
         "id": "customer-support-context",
+        "version": "1.2.0",
         "description": "Shared history of a support case",
         "type": "token_based",
         "model": "gpt-4o",
@@ -28,7 +30,7 @@ fn support() -> Value {
         "circuit_breaker": {
             "timeout": "3s", "failure_threshold": 4, "reset_timeout": "1m 30s", "success_threshold": 2,
         },
-        "persistence": {"ttl": "24h", "durability": "disk"},
+        "persistence": {"type": "redis", "ttl": "24h", "durability": "disk"},
         "privacy_policy": {"redact_patterns": [r"\b\d{3}-\d{2}-\d{4}\b"]},
     })
 }
@@ -55,8 +57,9 @@ fn ratio_uses_model_context() {
 #[test]
 fn resource_round_trips() {
     let resource = MemoryResource::from_value(support()).unwrap();
-    let again = MemoryResource::from_value(serde_json::to_value(&resource).unwrap()).unwrap();
-    assert_eq!(again, resource);
+    let written = serde_json::to_value(&resource).unwrap();
+    assert_eq!((&written["resource"], &written["version"]), (&json!("memory"), &json!("1.2.0")));
+    assert_eq!(MemoryResource::from_value(written), Ok(resource));
 }
 
 #[test]
@@ -81,7 +84,9 @@ fn circuit_breaker_is_off_by_default() {
 fn yaml_toml_and_json_agree() {
     let resource = MemoryResource::from_value(support()).unwrap();
     let yaml = r"
+resource: memory
 id: customer-support-context
+version: 1.2.0
 description: Shared history of a support case
 type: token_based
 model: gpt-4o
@@ -100,12 +105,14 @@ flushing_strategy:
   min_messages: 10
 lock: { ttl: 30s, refresh_interval: 15s, wait_timeout: 10s }
 circuit_breaker: { timeout: 3s, failure_threshold: 4, reset_timeout: 90s, success_threshold: 2 }
-persistence: { ttl: 24h, durability: disk }
+persistence: { type: redis, ttl: 24h, durability: disk }
 privacy_policy: { redact_patterns: ['\b\d{3}-\d{2}-\d{4}\b'] }
 ";
     assert_eq!(MemoryResource::from_yaml(yaml).unwrap(), resource);
     let toml = r#"
+resource = "memory"
 id = "customer-support-context"
+version = "1.2.0"
 description = "Shared history of a support case"
 type = "token_based"
 model = "gpt-4o"
@@ -113,7 +120,7 @@ max_tokens = 8000
 token_allocation = { short_term = 0.7, long_term = 0.2, system = 0.1 }
 lock = { ttl = "30s", refresh_interval = "15s", wait_timeout = "10s" }
 circuit_breaker = { timeout = "3s", failure_threshold = 4, reset_timeout = "90s", success_threshold = 2 }
-persistence = { ttl = "24h", durability = "disk" }
+persistence = { type = "redis", ttl = "24h", durability = "disk" }
 privacy_policy = { redact_patterns = ['\b\d{3}-\d{2}-\d{4}\b'] }
 [[priority_blocks]]
 priority = 0
@@ -244,6 +251,14 @@ fn values_outside_bounds_are_refused() {
             "privacy_policy.redact_patterns[0]: takes more than 4194304 bytes when compiled",
         ),
         (json!({"max_tokens": 10, "key": " "}), "key: is empty"),
+        (
+            json!({"max_tokens": 10, "resource": "agent"}),
+            "resource: unknown variant `agent`, expected `memory`",
+        ),
+        (
+            json!({"max_tokens": 10, "persistence": {"type": "in-memory"}}),
+            "persistence.type: unknown variant `in-memory`; did you mean `in_memory`?",
+        ),
         (
             json!({"max_tokens": 10, "flushing_strategy": {"type": " "}}),
             "flushing_strategy.type: is",
