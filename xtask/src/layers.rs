@@ -18,8 +18,9 @@ use crate::workspace::{Kind, Workspace};
 type Row<'a> = (&'a str, &'a [&'a str]);
 
 /// Each published crate with the crates below it that it may use. `ARCHITECTURE.md` draws which of them it does use.
-const BELOW: [Row<'_>; 9] = [
+const BELOW: [Row<'_>; 10] = [
     ("memory-core", &[]),
+    ("memory-config", &["memory-core"]),
     ("memory-flush", &["memory-core"]),
     ("memory-redis-link", &["memory-core"]),
     ("memory-sqlite-file", &["memory-core"]),
@@ -29,6 +30,7 @@ const BELOW: [Row<'_>; 9] = [
     (
         "memory-instance",
         &[
+            "memory-config",
             "memory-core",
             "memory-flush",
             "memory-lock",
@@ -51,8 +53,9 @@ struct Ban {
     why: &'static str,
 }
 
-const BANS: [Ban; 6] = [
+const BANS: [Ban; 7] = [
     Ban { package: "memory-core", features: "--all-features", banned: IMPURE, why: PURE },
+    Ban { package: "memory-config", features: "--all-features", banned: IMPURE, why: PURE },
     Ban { package: "memory-flush", features: "--all-features", banned: IMPURE, why: PURE },
     Ban {
         package: "memory-lock",

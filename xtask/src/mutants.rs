@@ -20,8 +20,9 @@ const VERSION: &str = "27.1.0";
 const ACCEPTED: &str = ".config/mutants.toml";
 
 /// The crates, and their tests that are quick enough to run once for every mutant.
-const CRATES: [(&str, &[&str]); 5] = [
+const CRATES: [(&str, &[&str]); 6] = [
     ("memory-core", &["--lib", "--test", "in_memory"]),
+    ("memory-config", &["--lib", "--test", "config"]),
     ("memory-flush", &["--lib"]),
     ("memory-lock", &["--lib", "--test", "line"]),
     ("memory-redis-link", &["--lib"]),
