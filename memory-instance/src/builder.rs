@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use memory_config::{AgentConfig, Note, NoteKind, ProjectConfig};
 use memory_core::{MemoryResource, MemoryStore, TokenCounter};
 use memory_flush::{FlushStrategy, Summarizer};
 use memory_lock::{Clock, ClockExt as _, LockManager};
 
+use crate::agents::Agent;
 use crate::audit::{AuditSink, Sink};
 use crate::backend::Backend;
 use crate::error::MemoryError;
@@ -26,6 +28,8 @@ use crate::views::{VIEW_BYTES, Views};
 pub struct ManagerBuilder {
     project: String,
     resources: Vec<MemoryResource>,
+    agents: Vec<AgentConfig>,
+    notes: Vec<Note>,
     extensions: Extensions,
     cached_instances: NonZeroUsize,
     view_bytes: usize,
@@ -66,6 +70,8 @@ impl ManagerBuilder {
         Self {
             project: "default".into(),
             resources: Vec::new(),
+            agents: Vec::new(),
+            notes: Vec::new(),
             extensions: Extensions::default(),
             cached_instances: NonZeroUsize::new(CACHED_INSTANCES).unwrap_or(NonZeroUsize::MIN),
             view_bytes: VIEW_BYTES,
@@ -81,9 +87,39 @@ impl ManagerBuilder {
         self
     }
 
-    /// Adds a resource. If two have the same id, the later one is used.
+    /// Adds a resource. Ids are unique, also without regard to case.
     pub fn with_resource(mut self, resource: MemoryResource) -> Self {
         self.resources.push(resource);
+        self
+    }
+
+    /// Adds the resources and agents of a project. Its notes on settings that have no effect or are replaced are logged
+    /// as warnings. See [`MemoryManager::agent`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use memory_instance::config::ProjectConfig;
+    /// use memory_instance::{KeyContext, MemoryManager};
+    ///
+    /// let config = ProjectConfig::from_json(
+    ///     r#"{
+    ///         "memories": [{"id": "log", "description": "A log", "max_tokens": 8000}],
+    ///         "agents": [{"id": "radio", "memory": "log", "memory_key": "{{ agent.id }}-log"}]
+    ///     }"#,
+    /// )?;
+    /// let manager = MemoryManager::builder().with_config(config).open("memory://").await?;
+    /// let radio = manager.agent("radio")?.resolve(&KeyContext::new())?;
+    /// assert_eq!(radio.memories()[0].key().as_str(), "default:log:radio-log");
+    /// # Ok(()) }
+    /// ```
+    pub fn with_config(mut self, config: ProjectConfig) -> Self {
+        let ProjectConfig { memories, agents, notes, .. } = config;
+        self.resources.extend(memories);
+        self.agents.extend(agents);
+        self.notes.extend(notes);
         self
     }
 
@@ -197,6 +233,7 @@ impl ManagerBuilder {
             .iter()
             .map(|resource| resource.lock.failure_timeout.min(resource.lock.wait_timeout));
         let patience = patience.min().unwrap_or(Duration::MAX);
+        open::warn_of_other_kind(url, &self.resources);
         let (store, locks) = open::open(url, &clock, patience).await?;
         // Without an answer there is nothing to warn about: the store reports its failures itself.
         let server = store.server().await.ok().flatten();
@@ -207,8 +244,10 @@ impl ManagerBuilder {
     /// Uses the given store and lease manager.
     ///
     /// # Errors
-    /// [`MemoryError::LeasesElsewhere`]; and [`MemoryError`] for a resource that is inconsistent, or that needs
-    /// something which the store, this build or the registered strategies do not provide.
+    /// [`MemoryError::LeasesElsewhere`]; [`MemoryError::DuplicateResource`] and [`MemoryError::DuplicateAgent`];
+    /// [`MemoryError::Template`] for a key template of a resource or an agent; [`MemoryError::UnknownResource`] for an
+    /// agent whose memory was taken out of its configuration; and [`MemoryError`] for a resource that is inconsistent, or
+    /// that needs something which the store, this build or the registered strategies do not provide.
     pub fn build(
         self,
         store: Arc<dyn MemoryStore>,
@@ -220,11 +259,27 @@ impl ManagerBuilder {
                 leases: locks.domain().as_str().to_owned(),
             });
         }
+        for note in &self.notes {
+            if matches!(note.kind, NoteKind::NoEffect | NoteKind::Replaced) {
+                tracing::warn!("configuration: {note}");
+            }
+        }
         let mut rules = HashMap::new();
+        let mut ids: HashMap<String, String> = HashMap::new();
         for resource in self.resources {
             let id = resource.id.clone();
+            if let Some(earlier) = ids.insert(id.to_lowercase(), id.clone()) {
+                return Err(MemoryError::DuplicateResource { id: earlier, other: id });
+            }
             let compiled = Rules::new(resource, &self.extensions, &store)?;
             rules.insert(id, Arc::new(compiled));
+        }
+        let mut agents = HashMap::new();
+        for config in self.agents {
+            let id = config.id.clone();
+            if agents.insert(id.clone(), Arc::new(Agent::new(config)?)).is_some() {
+                return Err(MemoryError::DuplicateAgent { id });
+            }
         }
         let clock = self.clock.unwrap_or_else(Clock::system);
         let backend = Backend {
@@ -238,6 +293,9 @@ impl ManagerBuilder {
             prefixes: Prefixes::default(),
             refreshes: AtomicU64::new(0),
         };
-        Ok(MemoryManager::new(self.project, rules, backend, self.cached_instances))
+        let manager =
+            MemoryManager::new(self.project, rules, agents, backend, self.cached_instances);
+        manager.check_agents()?;
+        Ok(manager)
     }
 }

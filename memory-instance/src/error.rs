@@ -200,6 +200,38 @@ pub enum MemoryError {
         /// The ids of all resources.
         known: String,
     },
+    /// No agent has this id.
+    #[error("no agent has the id `{id}`; known agents: {known}")]
+    UnknownAgent {
+        /// The id.
+        id: String,
+        /// The ids of all agents.
+        known: String,
+    },
+    /// Two resources have the same id, or ids that differ only in case.
+    #[error(
+        "two resources have the ids `{id}` and `{other}`; ids differ in more than case, so rename or remove one of the two"
+    )]
+    DuplicateResource {
+        /// The id of the first resource.
+        id: String,
+        /// The id of the second resource.
+        other: String,
+    },
+    /// Two agents have the same id.
+    #[error("two agents have the id `{id}`; rename or remove one of the two")]
+    DuplicateAgent {
+        /// The id.
+        id: String,
+    },
+    /// The resource has no template of keys.
+    #[error(
+        "resource `{resource}` has no `key`; add a template such as {{{{ session.id }}}}, or open the memory with a key"
+    )]
+    NoKey {
+        /// The resource.
+        resource: String,
+    },
     /// The resource names a strategy that is not registered.
     #[error(
         "resource `{resource}`: flushing_strategy.type: `{strategy}` is not known; choose fifo, priority, hybrid_summary or clear_tool_results, or register a custom strategy"

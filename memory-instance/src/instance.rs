@@ -4,6 +4,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use memory_config::Mode;
 use memory_core::store::{Counters, Cursor, FlushReceipt, Page};
 use memory_core::{MemoryKey, MemoryResource, Message, StoredMessage};
 use tokio::time::Instant;
@@ -22,16 +23,6 @@ use crate::telemetry::Operation;
 pub struct MemoryInstance {
     pub(crate) inner: Arc<Inner>,
     pub(crate) mode: Mode,
-}
-
-/// The access mode of a handle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Mode {
-    /// Read and write.
-    #[default]
-    ReadWrite,
-    /// Read only; a write returns [`MemoryError::ReadOnly`].
-    ReadOnly,
 }
 
 impl MemoryInstance {

@@ -4,6 +4,7 @@ mod manager;
 
 mod instance;
 
+mod agents;
 mod append;
 mod archive;
 mod audit;
@@ -54,6 +55,9 @@ mod writers;
 #[cfg(test)]
 mod auto_traits;
 
+pub use agents::{
+    AgentMemories, AgentTurn, AgentWindow, OnFailure, PreparedTurn, ResolvedMemories, TurnOutcome,
+};
 pub use archive::ArchivedMessage;
 pub use audit::{AuditEvent, AuditOperation, AuditOutcome, AuditSink};
 pub use breaker::CircuitBreaker;
@@ -65,7 +69,7 @@ pub use erase::{DeletionReceipt, ErasureReceipt};
 pub use error::{AppendError, LeaseError, MemoryError, OpenLeasesError, WriteError};
 pub use exclusive::{ExclusiveError, Session};
 pub use fork::{ForkOptions, ForkReceipt};
-pub use instance::{MemoryInstance, Mode};
+pub use instance::MemoryInstance;
 pub use lease::Leases;
 pub use lifecycle::ShutdownReport;
 pub use manager::{MemoryManager, OpenWarning};
@@ -80,6 +84,9 @@ pub use watch::{WatchFrom, Watcher};
 pub use window::ContextWindow;
 
 // The items of the lower crates that most programs need, so that one dependency is enough.
+/// Project documents: memory resources, and which agent uses which memory.
+pub use memory_config as config;
+pub use memory_config::Mode;
 pub use memory_core::changes::{Change, Removal, RemovalReason};
 pub use memory_core::dialect::Part;
 pub use memory_core::dialect::ToolCall;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use memory_config::Mode;
 use memory_core::health::{ServerHealth, ServerWarning};
 use memory_core::store::KeyPrefix;
 use memory_core::{MemoryKey, MemoryStore};
@@ -12,10 +13,11 @@ use memory_lock::LockManager;
 use quick_cache::sync::Cache;
 use serde::Serialize;
 
+use crate::agents::{Agent, AgentMemories};
 use crate::backend::Backend;
 use crate::error::MemoryError;
 use crate::inner::Inner;
-use crate::instance::{MemoryInstance, Mode};
+use crate::instance::MemoryInstance;
 use crate::lifecycle::Lifecycle;
 use crate::rules::Rules;
 use crate::template::{KeyContext, KeyTemplate};
@@ -65,6 +67,7 @@ impl fmt::Display for OpenWarning {
 struct Shared {
     project: String,
     rules: HashMap<String, Arc<Rules>>,
+    agents: HashMap<String, Arc<Agent>>,
     backend: Arc<Backend>,
     instances: Cache<MemoryKey, Arc<Inner>>,
 }
@@ -73,11 +76,12 @@ impl MemoryManager {
     pub(crate) fn new(
         project: String,
         rules: HashMap<String, Arc<Rules>>,
+        agents: HashMap<String, Arc<Agent>>,
         backend: Backend,
         cached_instances: NonZeroUsize,
     ) -> Self {
         let instances = Cache::new(cached_instances.get());
-        let shared = Shared { project, rules, backend: Arc::new(backend), instances };
+        let shared = Shared { project, rules, agents, backend: Arc::new(backend), instances };
         Self { shared: Arc::new(shared), warnings: Arc::new([]) }
     }
 
@@ -164,6 +168,62 @@ impl MemoryManager {
         context: &KeyContext,
     ) -> Result<MemoryInstance, MemoryError> {
         self.memory(resource, &KeyTemplate::parse(template)?.render(context)?)
+    }
+
+    /// The memory of this resource whose key the resource's own `key` renders. The variables get `project.id` and
+    /// `timestamp` (RFC 3339, in UTC), unless the caller set them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use memory_instance::{KeyContext, MemoryManager, MemoryResource};
+    ///
+    /// let mut resource = MemoryResource::new("support", 8_000);
+    /// resource.key = Some("{{ project.id }}-{{ user.id }}".into());
+    /// let manager = MemoryManager::builder().with_resource(resource).open("memory://").await?;
+    /// let memory = manager.memory_from("support", &KeyContext::new().with("user.id", "u-7"))?;
+    /// assert_eq!(memory.key().as_str(), "default:support:default-u-7");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`memory_for`](Self::memory_for); [`MemoryError::NoKey`] for a resource without `key`.
+    pub fn memory_from(
+        &self,
+        resource: &str,
+        context: &KeyContext,
+    ) -> Result<MemoryInstance, MemoryError> {
+        let Some(template) = &self.rules(resource)?.key else {
+            return Err(MemoryError::NoKey { resource: resource.to_owned() });
+        };
+        self.memory(resource, &template.render(&self.completed(context))?)
+    }
+
+    /// The memories of an agent of the [configuration](crate::ManagerBuilder::with_config).
+    ///
+    /// # Errors
+    /// [`MemoryError::UnknownAgent`].
+    pub fn agent(&self, id: &str) -> Result<AgentMemories, MemoryError> {
+        let agents = &self.shared.agents;
+        let agent = agents.get(id).ok_or_else(|| MemoryError::UnknownAgent {
+            id: id.to_owned(),
+            known: listed(agents.keys()),
+        })?;
+        Ok(AgentMemories::new(self.clone(), Arc::clone(agent)))
+    }
+
+    /// Checks that the memories of all agents exist.
+    pub(crate) fn check_agents(&self) -> Result<(), MemoryError> {
+        let agents = self.shared.agents.values();
+        agents.flat_map(|agent| agent.resources()).try_for_each(|id| self.rules(id).map(drop))
+    }
+
+    /// The variables, with those of the project and the time.
+    pub(crate) fn completed(&self, context: &KeyContext) -> KeyContext {
+        let now = self.shared.backend.now().to_string();
+        context.clone().or_with("project.id", &self.shared.project).or_with("timestamp", &now)
     }
 
     /// The memory with this storage key, as listed by [`keys`](Self::keys).
@@ -288,11 +348,10 @@ impl MemoryManager {
     }
 
     fn rules(&self, resource: &str) -> Result<&Arc<Rules>, MemoryError> {
-        self.shared.rules.get(resource).ok_or_else(|| {
-            let mut known: Vec<_> = self.shared.rules.keys().map(String::as_str).collect();
-            known.sort_unstable();
-            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            MemoryError::UnknownResource { id: resource.to_owned(), known }
+        let rules = &self.shared.rules;
+        rules.get(resource).ok_or_else(|| MemoryError::UnknownResource {
+            id: resource.to_owned(),
+            known: listed(rules.keys()),
         })
     }
 
@@ -301,6 +360,13 @@ impl MemoryManager {
         let inner = self.shared.instances.get_or_insert_with(key, new)?;
         Ok(MemoryInstance { inner, mode: Mode::ReadWrite })
     }
+}
+
+/// The ids in order, as errors list them.
+fn listed<'a>(ids: impl Iterator<Item = &'a String>) -> String {
+    let mut ids: Vec<_> = ids.map(String::as_str).collect();
+    ids.sort_unstable();
+    if ids.is_empty() { "none".to_owned() } else { ids.join(", ") }
 }
 
 impl fmt::Debug for MemoryManager {

@@ -5,7 +5,8 @@ mod scheme;
 use std::sync::Arc;
 use std::time::Duration;
 
-use memory_core::{InMemoryStore, MemoryStore};
+use memory_core::resource::StoreKind;
+use memory_core::{InMemoryStore, MemoryResource, MemoryStore};
 use memory_lock::{Clock, ClockExt as _, InProcessLock, LockManager};
 
 use crate::error::MemoryError;
@@ -14,6 +15,27 @@ use crate::error::MemoryError;
 /// does not follow the wall clock's steps.
 pub(crate) fn default_clock(url: &str) -> Clock {
     if url.starts_with("memory://") { Clock::anchored() } else { Clock::system() }
+}
+
+/// Logs a warning for each resource that is meant for another kind of store.
+pub(crate) fn warn_of_other_kind(url: &str, resources: &[MemoryResource]) {
+    let (scheme, _) = url.split_once("://").unwrap_or((url, ""));
+    for resource in resources {
+        let (kind, is_meant) = match resource.persistence.kind {
+            Some(StoreKind::Redis) => {
+                ("redis", scheme.starts_with("redis") || scheme.starts_with("valkey"))
+            }
+            Some(StoreKind::InMemory) => ("in_memory", scheme == "memory"),
+            _ => continue,
+        };
+        if !is_meant {
+            tracing::warn!(
+                resource = %resource.id,
+                "persistence.type: is `{kind}`, but the store is {}; the URL of the store decides",
+                without_password(url)
+            );
+        }
+    }
 }
 
 /// Opens the store and the leases that a URL names. `patience` is the time that callers wait for a failing store.

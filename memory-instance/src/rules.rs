@@ -39,6 +39,8 @@ pub enum FlushMode {
 /// State that the instances of one resource share.
 pub(crate) struct Rules {
     pub(crate) resource: MemoryResource,
+    /// The template of its keys.
+    pub(crate) key: Option<KeyTemplate>,
     /// The store, behind a circuit breaker if the resource configures one.
     pub(crate) store: Arc<dyn MemoryStore>,
     pub(crate) policy: Policy,
@@ -77,9 +79,7 @@ impl Rules {
     ) -> Result<Self, MemoryError> {
         let policy = resource.policy()?;
         let settings = resource.flush_settings()?;
-        if let Some(key) = &resource.key {
-            KeyTemplate::parse(key)?;
-        }
+        let key = resource.key.as_deref().map(KeyTemplate::parse).transpose()?;
         for warning in resource.warnings() {
             tracing::warn!(resource = %resource.id, "{warning}");
         }
@@ -125,6 +125,7 @@ impl Rules {
         Ok(Self {
             archive,
             resource,
+            key,
             store,
             policy,
             settings,

@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
+use memory_config::Mode;
 use memory_core::store::{Indexing, SearchQuery, SearchResults};
 
 use crate::error::MemoryError;
-use crate::instance::{MemoryInstance, Mode};
+use crate::instance::MemoryInstance;
 
 impl MemoryInstance {
     /// Searches the texts of all messages, present and archived, for words and phrases.

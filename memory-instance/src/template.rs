@@ -44,6 +44,21 @@ impl KeyContext {
         self
     }
 
+    /// Adds a variable unless it is there already.
+    pub(crate) fn or_with(self, path: &str, value: &str) -> Self {
+        let mut fields = &self.0;
+        let (parents, name) = path.rsplit_once('.').unwrap_or(("", path));
+        for parent in parents.split('.').filter(|parent| !parent.is_empty()) {
+            match fields.get(parent) {
+                Some(Value::Object(inner)) => fields = inner,
+                // A caller's variable that is no object is not replaced by one.
+                Some(_) => return self,
+                None => return self.with(path, value),
+            }
+        }
+        if fields.contains_key(name) { self } else { self.with(path, value) }
+    }
+
     /// The paths of all variables that hold a string, a number or a boolean.
     fn paths(&self) -> Vec<String> {
         fn walk(prefix: &str, map: &Map<String, Value>, paths: &mut Vec<String>) {

@@ -38,6 +38,10 @@ impl MemoryError {
             | Self::Key(_)
             | Self::Message(_)
             | Self::UnknownResource { .. }
+            | Self::UnknownAgent { .. }
+            | Self::DuplicateResource { .. }
+            | Self::DuplicateAgent { .. }
+            | Self::NoKey { .. }
             | Self::UnknownStrategy { .. }
             | Self::NotDurable { .. }
             | Self::LeasesElsewhere { .. }

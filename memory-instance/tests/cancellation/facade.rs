@@ -15,8 +15,8 @@ use memory_flush::{
 };
 use memory_instance::backup::{BackupReader, RestoredTtl};
 use memory_instance::{
-    Change, ExclusiveError, ForkOptions, MemoryError, MemoryInstance, Session, SweepOptions, Usage,
-    Version, WatchFrom, WindowOptions,
+    Change, ExclusiveError, ForkOptions, MemoryError, MemoryInstance, OnFailure, Session,
+    SweepOptions, Usage, Version, WatchFrom, WindowOptions,
 };
 use memory_lock::LockOptions;
 use memory_lock_testkit::{Cut, until};
@@ -28,6 +28,7 @@ use crate::worlds::{CallEnd, Case, HISTORY, TTL, World};
 /// All public async operations of memories; a part after a comma describes a condition.
 pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance, writes of a handle that may only read",
+    "AgentTurn::append",
     "BackupReader::open",
     "MemoryInstance::append",
     "MemoryInstance::append, with a flush that it finds due",
@@ -91,6 +92,8 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryManager::keys_with_prefix",
     "MemoryManager::scrub",
     "MemoryManager::sweep",
+    "PreparedTurn::send",
+    "ResolvedMemories::begin_turn",
     "Session::append",
     "Session::append_all",
     "Session::clear",
@@ -113,6 +116,10 @@ pub(crate) const SUMMARY_OPERATIONS: &[&str] =
 
 const BUDGET: u64 = 800;
 
+fn options() -> WindowOptions {
+    WindowOptions::new(BUDGET)
+}
+
 fn one() -> Message {
     Message::user("one")
 }
@@ -125,6 +132,27 @@ fn batch() -> [Message; 2] {
 pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool {
     let Case { memory, what, .. } = case;
     match operation {
+        "ResolvedMemories::begin_turn" => {
+            let turn = case.agent();
+            let done = cut.off(turn.begin_turn(&options(), OnFailure::Fail)).await;
+            done.map(Result::unwrap).is_some()
+        }
+        "AgentTurn::append" => {
+            let turn = case.agent().begin_turn(&options(), OnFailure::Fail).await.unwrap();
+            let done = cut.off(turn.append(batch())).await.map(Result::unwrap);
+            case.assert_all_or_nothing(done.is_some().into(), &["one", "two"]).await;
+            done.is_some()
+        }
+        "PreparedTurn::send" => {
+            let turn = case.agent().begin_turn(&options(), OnFailure::Fail).await.unwrap();
+            let prepared = turn.prepare(batch()).unwrap();
+            let done = cut.off(prepared.send()).await.map(Result::unwrap);
+            // In either case, sending it again ensures that it is stored once.
+            let again = prepared.send().await.unwrap();
+            assert!(done.is_none() || again.appended[0].outcome.is_duplicate(), "{what}");
+            case.assert_all_or_nothing(CallEnd::Completed, &["one", "two"]).await;
+            done.is_some()
+        }
         "MemoryInstance::append" => {
             let done = cut.off(memory.append(one())).await.map(Result::unwrap);
             case.assert_all_or_nothing(done.is_some().into(), &["one"]).await;

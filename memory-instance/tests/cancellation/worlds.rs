@@ -9,7 +9,11 @@ use memory_core::resource::CircuitBreakerSettings;
 use memory_core::store::Outline;
 use memory_core::{MemoryResource, MemoryStore, Message};
 use memory_flush::from_fn;
-use memory_instance::{CircuitBreaker, FlushMode, ManagerBuilder, MemoryInstance, MemoryManager};
+use memory_instance::config::ProjectConfig;
+use memory_instance::{
+    CircuitBreaker, FlushMode, KeyContext, ManagerBuilder, MemoryInstance, MemoryManager,
+    ResolvedMemories,
+};
 use memory_lock::{LockKey, LockManager, LockOptions, ReleaseOutcome};
 use memory_lock_testkit::{Cut, Table, sweep, tasks, until, until_tasks};
 
@@ -68,6 +72,17 @@ fn resources(breaker: Option<CircuitBreakerSettings>) -> [MemoryResource; 2] {
     [usual, short]
 }
 
+/// An agent that uses the memories of the sweeps by their key.
+fn agent() -> ProjectConfig {
+    let text = r#"{
+        "memories": [{"id": "m", "max_tokens": 1000}],
+        "agents": [{"id": "agent", "memory": "m", "memory_key": "{{ key }}"}]
+    }"#;
+    let mut config = ProjectConfig::from_json(text).unwrap();
+    config.memories.clear();
+    config
+}
+
 impl World {
     pub(crate) fn new(
         name: &'static str,
@@ -78,6 +93,7 @@ impl World {
         let [usual, short] = resources(breaker);
         let build = |builder: ManagerBuilder| {
             let builder = builder.with_resource(usual.clone()).with_resource(short.clone());
+            let builder = builder.with_config(agent());
             builder.build(Arc::clone(store), locks.clone()).unwrap()
         };
         let seen: Arc<dyn MemoryStore> = match breaker {
@@ -185,6 +201,13 @@ impl<'a> Case<'a> {
     pub(crate) fn flushing(&self) -> MemoryInstance {
         let (_, resource, key) = self.memory.key().parts().unwrap();
         self.world.flushing.memory(&resource, &key).unwrap()
+    }
+
+    /// The memory as that of an agent.
+    pub(crate) fn agent(&self) -> ResolvedMemories {
+        let (_, _, key) = self.memory.key().parts().unwrap();
+        let context = KeyContext::new().with("key", key);
+        self.world.manager.agent("agent").unwrap().resolve(&context).unwrap()
     }
 
     pub(crate) async fn outline(&self) -> Outline {

@@ -36,6 +36,7 @@ macro_rules! on_every_backend {
     };
 }
 
+mod agents;
 mod append;
 mod archive;
 mod backup;
