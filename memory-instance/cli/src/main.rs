@@ -15,6 +15,7 @@ mod stop;
 mod archive;
 mod backup;
 mod clear;
+mod config;
 mod context;
 mod copy;
 mod export;
@@ -79,6 +80,7 @@ Each command has its help: memory import --help. For logs set RUST_LOG=info.";
 enum Command {
     /// Run a demonstration: agents share a conversation under pressure, one crashes, one comes too late
     Demo,
+    Config(config::Args),
     Import(import::Args),
     Export(export::Args),
     Context(context::Args),
@@ -151,6 +153,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let mut out = Out::new(&common);
     match command {
         Command::Demo => demo::run(&common, &mut out).await?,
+        Command::Config(args) => config::run(&args, &mut out)?,
         #[cfg(feature = "full")]
         Command::Bench(args) => bench::run(&common, &args, &mut out).await?,
         #[cfg(feature = "full")]
@@ -203,7 +206,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                     Command::Set(args) => edit::set(&memories, args, &mut out).await,
                     Command::Sweep(args) => sweep::run(&memories, args, &mut out).await,
                     Command::Tail(args) => tail::run(&memories, args, &mut out).await,
-                    Command::Demo => Ok(()),
+                    Command::Demo | Command::Config(_) => Ok(()),
                     #[cfg(feature = "full")]
                     Command::Bench(_) | Command::BenchWorker(_) => Ok(()),
                 }

@@ -43,6 +43,7 @@ macro_rules! on_every_store {
 
 mod backup;
 mod commands;
+mod config;
 mod context;
 mod data;
 mod fire;
