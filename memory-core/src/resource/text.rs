@@ -27,7 +27,7 @@ fn check_length(format: &'static str, text: &str) -> Result<(), ResourceError> {
     Err(ResourceError::Syntax { format, problem })
 }
 
-/// The value of a text in JSON of at most [`MAX_RESOURCE_BYTES`].
+/// The value of a text in JSON of at most [`MemoryResource::MAX_BYTES`](crate::MemoryResource::MAX_BYTES).
 pub fn value_from_json(text: &str) -> Result<Value, ResourceError> {
     check_length("JSON", text)?;
     serde_json::from_str(text).map_err(|error| ResourceError::syntax("JSON", &error))
