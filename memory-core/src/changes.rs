@@ -31,9 +31,9 @@ pub enum Change {
         last: Sequence,
     },
     /// Discard the copy: the changes since the watcher's cursor are not known, and the changes that follow lead from an
-    /// empty copy to the memory, as if the watcher began at the start. The memory began anew (its TTL ended, or it was removed as unused), the store
-    /// returned to an earlier state, or the watcher was resumed from a cursor after which messages were removed or
-    /// replaced. A memory that began anew and grew past the watcher's last place between two of its reads is reported
+    /// empty copy to the memory, as if the watcher began at the start. The memory began anew (its TTL ended, or it was
+    /// removed as unused), the store returned to an earlier state, or the watcher was resumed from a cursor after which
+    /// messages were removed or replaced. A memory that began anew and grew past the watcher's last place between two of its reads is reported
     /// as replaced messages instead.
     Lagged,
 }

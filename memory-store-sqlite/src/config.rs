@@ -72,9 +72,9 @@ impl SqliteConfig {
         self
     }
 
-    /// How many connections for reading are kept open, and how many long reads run at once; at
-    /// least 1. Default: one less than the processor's cores, at least 1 and at most 4, so that long reads
-    /// leave a core to writers.
+    /// How many long reads run at once; at least 1. As many connections for reading are kept open, but at least 4,
+    /// because short reads run beside them. Default: one less than the processor's cores, at least 1 and at most 4,
+    /// so that long reads leave a core to writers.
     #[must_use]
     pub fn with_readers(mut self, readers: usize) -> Self {
         self.readers = readers.max(1);
@@ -138,6 +138,11 @@ impl SqliteConfig {
 
     pub(crate) const fn readers(&self) -> usize {
         self.readers
+    }
+
+    /// The number of connections for reading that are kept open. To open one takes longer than a short read.
+    pub(crate) fn kept_readers(&self) -> usize {
+        self.readers.max(MOST_READERS)
     }
 
     pub(crate) const fn clock(&self) -> &Clock {

@@ -192,7 +192,7 @@ impl Readers {
         let sound = !matches!(done, Err(JobError::Sqlite(_)));
         if sound && connection.prepare_cached("COMMIT")?.execute(()).is_ok() {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            if idle.len() < self.config.readers() {
+            if idle.len() < self.config.kept_readers() {
                 idle.push(connection);
             }
         }

@@ -42,8 +42,8 @@ use crate::out::{Out, count};
 /// `record.number`, counted from 1. Without --key and without a `key` in the resource it is '{{ line.conversation_id }}'.
 ///
 /// All records are read and checked before the first is appended: a file with a bad record appends nothing, unless
-/// --skip-bad skips it. An existing memory with a TTL needs --resource, which sets its TTL. Messages of one key are appended in the order of the file, those of different keys by
-/// several agents at once. The command ends with a JSON report on stdout.
+/// --skip-bad skips it. An existing memory with a TTL needs --resource, which sets its TTL. Messages of one key are
+/// appended in the order of the file, those of different keys by several agents at once. The command ends with a JSON report on stdout.
 ///
 /// Running it again, also after a crash or from several processes at once, appends nothing twice: a
 /// message is identified by its source, its memory and its place among the source's messages for that
