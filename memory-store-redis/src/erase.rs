@@ -39,6 +39,8 @@ struct Found {
     removals: Vec<StoredRemoval>,
     /// The indices of overdue removals with a message to erase.
     overdue: Vec<u64>,
+    /// The fields of these messages.
+    overdue_fields: Vec<String>,
     state: Erasable,
 }
 
@@ -46,6 +48,17 @@ struct StoredRemoval {
     index: u64,
     record: Vec<u8>,
     layout: Layout,
+}
+
+impl StoredRemoval {
+    /// The field of its message at this place.
+    fn field(&self, place: Sequence) -> String {
+        match self.layout.taken {
+            Some(taken) if taken == place => format!("o{}", self.index),
+            _ if self.layout.replaced.contains(place) => format!("o{}.{place}", self.index),
+            _ => format!("m{place}"),
+        }
+    }
 }
 
 /// A removal, or a part of it, as the script lists it.
@@ -91,6 +104,10 @@ impl RedisStore {
             let (call, token) = self.erase_call(key, access, erase, &found, &outline)?;
             match self.write(OPERATION, key, &ERASE, &call, token).await {
                 Ok(Answer::Applied(reply) | Answer::Duplicate(reply)) => {
+                    if !found.overdue.is_empty() {
+                        // The other messages of these removals.
+                        self.sweep(key).await;
+                    }
                     return Self::erased(erase, reply).map_err(failed);
                 }
                 Ok(Answer::Head(_)) => return Err(failed(LinkError::odd_answer())),
@@ -123,6 +140,7 @@ impl RedisStore {
                 fields: Vec::new(),
                 removals: Vec::new(),
                 overdue: Vec::new(),
+                overdue_fields: Vec::new(),
                 state: Erasable { last, ..Erasable::default() },
             });
             if (generation, receipts) != (found.generation, found.receipts) {
@@ -158,6 +176,8 @@ impl RedisStore {
                     found.removals.push(stored);
                     found.state.removals.push(state);
                 } else if state.removal.places.meets(&places) {
+                    let fields = state.found.iter().map(|(meta, _)| stored.field(meta.sequence));
+                    found.overdue_fields.extend(fields);
                     found.overdue.push(stored.index);
                 }
             }
@@ -195,6 +215,7 @@ impl RedisStore {
         let mut set: Vec<(String, Vec<u8>)> = Vec::new();
         let mut delete: Vec<String> =
             plan.present.iter().map(|meta| format!("m{}", meta.sequence)).collect();
+        delete.extend_from_slice(&found.overdue_fields);
         let mut bytes = 0_u64;
         for (index, after) in &plan.removals {
             let (Some(stored), Some(before)) =
@@ -202,16 +223,11 @@ impl RedisStore {
             else {
                 continue;
             };
-            let StoredRemoval { index, record, layout } = stored;
-            let record = after_erasure(record, after)
+            let record = after_erasure(&stored.record, after)
                 .ok_or_else(|| invalid("a removal in the archive cannot be written"))?;
-            set.push((format!("a{index}"), record));
+            set.push((format!("a{}", stored.index), record));
             bytes = bytes.saturating_add(before.removal.bytes.saturating_sub(after.bytes));
-            delete.extend(before.found.iter().map(|(meta, _)| match meta.sequence {
-                place if layout.taken == Some(place) => format!("o{index}"),
-                place if layout.replaced.contains(place) => format!("o{index}.{place}"),
-                place => format!("m{place}"),
-            }));
+            delete.extend(before.found.iter().map(|(meta, _)| stored.field(meta.sequence)));
         }
         for (index, receipt) in &plan.receipts {
             let Some(field) = found.fields.get(*index) else { continue };

@@ -11,12 +11,12 @@ use prefixed::{Prefixed, runtime};
 fn server_matches_the_reference() {
     let runtime = runtime();
     let server = runtime.block_on(any_server());
-    run(&runtime, 96, || Prefixed::new(server.url(), TokenChecks::LiveLeases));
+    run(&runtime, 32, || Prefixed::new(server.url(), TokenChecks::LiveLeases));
 }
 
 #[test]
 fn server_with_external_leases_matches_the_reference() {
     let runtime = runtime();
     let server = runtime.block_on(any_server());
-    run(&runtime, 48, || Prefixed::new(server.url(), TokenChecks::TokensAlone));
+    run(&runtime, 16, || Prefixed::new(server.url(), TokenChecks::TokensAlone));
 }

@@ -6,9 +6,9 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use memory_core::store::{
-    Access, Append, ArchivedRemoval, Clear, ExpiredMemories, FlushReceipt, MessageMeta, Read,
-    RemoveUnused, ReplacedRecord, Replacement, Restore, RestoreRefusal, Retention, SequenceSet,
-    Splice, StoreErrorKind, SummaryRecord, UnusedMemory, UnusedQuery,
+    Access, Append, ArchivedRemoval, Clear, Erase, ExpiredMemories, FlushReceipt, MessageMeta,
+    Read, RemoveUnused, ReplacedRecord, Replacement, Restore, RestoreRefusal, Retention,
+    SequenceSet, Splice, StoreErrorKind, SummaryRecord, UnusedMemory, UnusedQuery,
 };
 use memory_core::{
     Clock, ContentType, InMemoryStore, MemoryKey, MemoryStore, Priority, Sequence, StoredMessage,
@@ -249,6 +249,22 @@ async fn overdue_messages_are_deleted_with_later_removals() {
     assert_eq!(counters.present.messages, 292);
     let error = store.restore(&k, Access::OPEN, &restore(2, 2)).await.unwrap_err();
     assert_eq!(error.kind(), &StoreErrorKind::NotRestorable(RestoreRefusal::NotArchived));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn erasure_deletes_whole_overdue_removals() {
+    let (server, clock) = (Server::start().await, Clock::manual());
+    let store = with_clock(&server, &clock).await;
+    let k = key("k");
+    fill(&store, &k, 2_000).await;
+    evict(&store, &k, 1, places(1..=1_900), Some(Retention::keep_for(HOUR))).await;
+    clock.advance(HOUR);
+    let erased: SequenceSet = places([5, 1_800, 1_950]).into_iter().collect();
+    let erase = Erase { write: write(2, 1), places: erased, reason: "request".into() };
+    let record = store.erase(&k, Access::OPEN, &erase).await.unwrap().erasure;
+    assert_eq!((record.messages, record.not_found.len()), (1, 2));
+    // Several parts.
+    assert_eq!(stored(&server, &store, &k).await, [99, 0]);
 }
 
 /// A script drops at most 1,000 removals, because it reads each.

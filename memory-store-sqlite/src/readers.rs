@@ -215,6 +215,20 @@ mod tests {
     use crate::open::open_file;
     use crate::{SqliteStore, reads};
 
+    /// One long read at a time must not close the connections of short reads beside it.
+    #[tokio::test]
+    async fn short_reads_keep_their_connections() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = SqliteConfig::new(folder.path().join("memory.db")).with_readers(1);
+        let _store = SqliteStore::open(config.clone()).await.unwrap();
+        let (_connection, file) = open_file(&config).unwrap();
+        let readers = Readers::new(config, file);
+        let inner = |_: &FileSnapshot<'_>| Ok(Some(()));
+        let outer = |_: &FileSnapshot<'_>| readers.attempt(Effort::Brief, &inner);
+        readers.attempt(Effort::Brief, &outer).unwrap().unwrap();
+        assert_eq!(readers.idle.lock().unwrap().len(), 2);
+    }
+
     /// An image has many bytes and few tokens.
     #[tokio::test]
     async fn long_texts_of_few_tokens_leave_the_caller() {

@@ -16,13 +16,16 @@ pub(crate) struct Cmd {
     env: Vec<(String, String)>,
 }
 
-static NOT_INCREMENTAL: OnceLock<()> = OnceLock::new();
+static COMPILED_ONCE: OnceLock<()> = OnceLock::new();
 
-/// Compiles incrementally only where that was done before, because the files of an incremental compilation cost time
-/// and disk, and CI has no next one.
+/// Settings of a compilation without a next one: the files of an incremental compilation and line tables cost time and
+/// disk. A panic names its line without tables.
+const ONCE: [(&str, &str); 2] = [("CARGO_INCREMENTAL", "0"), ("CARGO_PROFILE_DEV_DEBUG", "0")];
+
+/// Compiles incrementally and with line tables only where that was done before.
 pub(crate) fn save_compile_time_if_fresh() {
     if is_fresh(Path::new("target/debug/incremental")) {
-        NOT_INCREMENTAL.get_or_init(|| ());
+        COMPILED_ONCE.get_or_init(|| ());
     }
 }
 
@@ -40,8 +43,10 @@ pub(crate) fn cargo<A: Into<String>>(args: impl IntoIterator<Item = A>) -> Cmd {
 /// Any program with these arguments.
 pub(crate) fn command<A: Into<String>>(program: &str, args: impl IntoIterator<Item = A>) -> Cmd {
     let cmd = Cmd { program: program.into(), args: Vec::new(), env: Vec::new() }.args(args);
-    match NOT_INCREMENTAL.get() {
-        Some(()) if program == "cargo" => cmd.env("CARGO_INCREMENTAL", "0"),
+    match COMPILED_ONCE.get() {
+        Some(()) if program == "cargo" => {
+            ONCE.into_iter().fold(cmd, |cmd, (name, value)| cmd.env(name, value))
+        }
         _ => cmd,
     }
 }

@@ -23,7 +23,7 @@ use crate::trim_messages;
 /// How many histories are tried.
 fn histories() -> u32 {
     let wanted = std::env::var("MEMORY_RENDER_HISTORIES").ok();
-    wanted.and_then(|number| number.parse().ok()).unwrap_or(2_000)
+    wanted.and_then(|number| number.parse().ok()).unwrap_or(500)
 }
 
 proptest! {

@@ -7,7 +7,7 @@ use memory_redis_testkit::{Server, unique_prefix};
 
 use crate::ledger::CrashTally;
 use crate::marks::EVERYWHERE;
-use crate::parent::{Child, Scene, When, pause, seed, tell};
+use crate::parent::{Child, Scene, When, kills, pause, seed, tell};
 
 const ON_DISK: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
@@ -20,7 +20,7 @@ fn url(server: &Server) -> String {
 async fn servers(server: &Server, rows: &mut Vec<(String, CrashTally)>, rng: &mut Rng) {
     let url = url(server);
     let mut scene = Scene::new(&url, rng);
-    for round in 0..30 {
+    for round in 0..kills(9) {
         let orders = scene.orders();
         let mut child = Child::start(&orders);
         for _ in 0..scene.rng.u8(1..30) {
@@ -51,18 +51,18 @@ async fn killed_processes_and_servers_lose_nothing() {
     let server = Server::start_with(&ON_DISK).await;
     let any = url(&server);
     let mut scene = Scene::new(&any, &mut rng);
-    for _ in 0..30 {
+    for _ in 0..kills(10) {
         scene.kill(When::AnyMoment).await;
     }
     rows.push(("at any moment".to_owned(), scene.ledger.tally));
     for point in EVERYWHERE {
         let url = url(&server);
         let mut scene = Scene::new(&url, &mut rng);
-        for _ in 0..3 {
+        for _ in 0..kills(1) {
             scene.kill(When::At(point)).await;
         }
         rows.push((point.to_owned(), scene.ledger.tally));
     }
     servers(&server, &mut rows, &mut rng).await;
-    tell("Redis", seed, &rows, 105);
+    tell("Redis", seed, &rows, 30);
 }

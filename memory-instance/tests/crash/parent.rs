@@ -284,6 +284,16 @@ pub(crate) async fn hold_a_lease(orders: &Orders) {
     std::mem::forget(guard);
 }
 
+/// Whether the run is a deep one (`cargo xtask test --deep`).
+pub(crate) fn is_deep() -> bool {
+    std::env::var("MEMORY_SWEEP").is_ok_and(|wanted| wanted == "whole")
+}
+
+/// The number of kills of one kind: this many, or three times as many in a deep run.
+pub(crate) fn kills(few: u32) -> u32 {
+    if is_deep() { 3 * few } else { few }
+}
+
 /// Prints the outcomes of all kills, and checks their minimum number.
 pub(crate) fn tell(backend: &str, seed: u64, rows: &[(String, CrashTally)], at_least: u64) {
     println!("seed {seed} ({SEED} repeats it)");

@@ -15,7 +15,9 @@ use rusqlite::Connection;
 use crate::child::open;
 use crate::ledger::CrashTally;
 use crate::marks::EVERYWHERE;
-use crate::parent::{Child, Errand, Orders, Scene, When, pause, seed, tell, wait_until};
+use crate::parent::{
+    Child, Errand, Orders, Scene, When, is_deep, kills, pause, seed, tell, wait_until,
+};
 
 /// Statements that a trigger stops: the point in a transaction, and the trigger's event.
 const INSIDE: [(&str, &str); 5] = [
@@ -78,7 +80,7 @@ async fn at_marked_points(rows: &mut Vec<(String, CrashTally)>, rng: &mut Rng) {
         let path = folder.path().join("memory.db");
         let url = url(&path);
         let mut scene = Scene::new(&url, rng);
-        for _ in 0..3 {
+        for _ in 0..kills(1) {
             scene.kill(When::At(point)).await;
             assert_intact(&path);
         }
@@ -92,7 +94,7 @@ async fn inside_transactions(rows: &mut Vec<(String, CrashTally)>, rng: &mut Rng
         let path = folder.path().join("memory.db");
         let url = url(&path);
         let mut scene = Scene::new(&url, rng);
-        for _ in 0..3 {
+        for _ in 0..kills(1) {
             let mut orders = scene.orders();
             orders.passes = scene.rng.u32(0..10);
             orders.arm = Some(event.to_owned());
@@ -118,7 +120,7 @@ async fn inside_commits(rows: &mut Vec<(String, CrashTally)>, rng: &mut Rng) {
     let mut scene = Scene::new(&url, rng);
     // Create the tables before.
     drop(open(&url).await);
-    for _ in 0..12 {
+    for _ in 0..kills(4) {
         let mut orders = scene.orders();
         // The index of the log, a file too, takes 32 or 64 KiB from the beginning.
         let kibibytes = scene.rng.u64(65..600);
@@ -133,11 +135,11 @@ async fn inside_commits(rows: &mut Vec<(String, CrashTally)>, rng: &mut Rng) {
     rows.push(("inside a commit, the log torn".to_owned(), scene.ledger.tally));
 }
 
-/// The migration is one commit of some 30 KiB, and a child is killed after each KiB of it. The remaining file is
+/// The migration is one commit of some 30 KiB, and a child is killed after every fourth KiB of it, or after each in a deep run. The remaining file is
 /// opened beside a process that had it open all the time and, as a copy, by one that must recover from the log.
 async fn inside_the_migration(rows: &mut Vec<(String, CrashTally)>, rng: &mut Rng) {
     let mut all = CrashTally::default();
-    for kibibytes in 1.. {
+    for kibibytes in (1..).step_by(if is_deep() { 1 } else { 4 }) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("memory.db");
         let file = Connection::open(&path).unwrap();
@@ -168,7 +170,7 @@ async fn inside_the_migration(rows: &mut Vec<(String, CrashTally)>, rng: &mut Rn
         scene.examine(&orders, &[]).await;
         assert_intact(&torn);
     }
-    rows.push(("inside the migration, after each KiB of its log".to_owned(), all));
+    rows.push(("inside the migration, along its log".to_owned(), all));
 }
 
 /// In WAL mode only a checkpoint writes to the file itself.
@@ -177,7 +179,7 @@ async fn during_checkpoints(rows: &mut Vec<(String, CrashTally)>, rng: &mut Rng)
     let path = folder.path().join("memory.db");
     let url = url(&path);
     let mut scene = Scene::new(&url, rng);
-    for _ in 0..8 {
+    for _ in 0..kills(3) {
         let mut orders = scene.orders();
         orders.padding = 24 << 10;
         let mut child = Child::start(&orders);
@@ -195,7 +197,7 @@ async fn during_checkpoints(rows: &mut Vec<(String, CrashTally)>, rng: &mut Rng)
 async fn while_the_file_is_made(rows: &mut Vec<(String, CrashTally)>, rng: &mut Rng) {
     for leases_first in [false, true] {
         let mut all = CrashTally::default();
-        for _ in 0..10 {
+        for _ in 0..kills(3) {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("memory.db");
             let url = url(&path);
@@ -250,7 +252,7 @@ async fn killed_processes_lose_and_duplicate_nothing() {
     let path = folder.path().join("memory.db");
     let any = url(&path);
     let mut scene = Scene::new(&any, &mut rng);
-    for _ in 0..32 {
+    for _ in 0..kills(10) {
         scene.kill(When::AnyMoment).await;
         assert_intact(&path);
     }
@@ -261,5 +263,5 @@ async fn killed_processes_lose_and_duplicate_nothing() {
     during_checkpoints(&mut rows, &mut rng).await;
     while_the_file_is_made(&mut rows, &mut rng).await;
     inside_the_migration(&mut rows, &mut rng).await;
-    tell("SQLite", seed, &rows, 150);
+    tell("SQLite", seed, &rows, 45);
 }

@@ -1,6 +1,6 @@
 //! Drops calls half-way, after each of their polls, and checks for leftovers.
 //!
-//! An operation is cut off at its first and last polls and at every third or so between them, at other
+//! An operation is cut off at its first and last poll and at every fourth between them, at other
 //! polls on each backend; with `MEMORY_SWEEP=whole` (`cargo xtask test --deep`) at every poll, and
 //! several times over.
 
@@ -20,9 +20,9 @@ use tokio::time::{Instant, sleep, timeout};
 const EVENT_TIMEOUT: Duration = Duration::from_secs(20);
 /// More polls than any call here needs.
 const MOST_POLLS: usize = 300;
-/// The number of the first and of the last polls that are always sampled: at the first polls a call
-/// acquires things that must be given back, and at the last its effect is complete and its answer is not.
-const EDGE: usize = 3;
+/// The number of the first and of the last polls that are always sampled: after the last one the effect is complete and
+/// the answer is not.
+const EDGE: usize = 1;
 /// Of the polls between, one of this many.
 const STRIDE: usize = 4;
 
@@ -163,9 +163,9 @@ fn sample(name: &str, taken: usize) -> impl Iterator<Item = usize> {
 
 #[test]
 fn sample_has_both_ends_and_some_between() {
-    assert_eq!(sample("any", 6).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(sample("any", 2).collect::<Vec<_>>(), [0, 1]);
     let of_many: Vec<_> = sample("any", 30).collect();
-    assert!(of_many.starts_with(&[0, 1, 2]) && of_many.ends_with(&[27, 28, 29]));
+    assert_eq!((of_many.first(), of_many.last()), (Some(&0), Some(&29)));
     assert_eq!(of_many, sample("any", 30).collect::<Vec<_>>());
     let names = ["memory", "SQLite", "busy SQLite", "Redis", "Cluster", "Redlock", "far memory"];
     let of_all: BTreeSet<_> = names.iter().flat_map(|name| sample(name, 30)).collect();

@@ -96,7 +96,7 @@ for _, index in ipairs(overdue) do
   end
 end
 if #gone > 0 then
-  sweep(gone, left, math.huge)
+  sweep(gone, left, PART)
 end
 if not begins then
   head.base = head.last

@@ -28,7 +28,7 @@ fn read_back(request: &Request) -> Vec<Message> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(150) })]
     #[test]
     fn rendered_request_is_a_fixed_point(lines in lines(12)) {
         let messages = messages(&lines);

@@ -20,7 +20,7 @@ struct Body<'r> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100) })]
     #[test]
     fn forms_of_a_request_agree(lines in lines(12)) {
         let messages = messages(&lines);

@@ -27,7 +27,7 @@ fn ids(rendered: &Rendered) -> (Vec<Option<String>>, Vec<Option<String>>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(150) })]
     #[test]
     fn ids_are_unique_and_stable(lines in lines(12), cut in 0..24_usize, is_whole in any::<bool>()) {
         let messages = messages(&lines);

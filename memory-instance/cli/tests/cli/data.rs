@@ -1,6 +1,6 @@
 //! Conversations: real ones if they are available, else generated ones of the same shape.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -17,9 +17,11 @@ const REAL: &str = concat!(
     "/../../../shared/data/conversations/tau-bench-airline.jsonl.gz"
 );
 
-/// The number of conversations and messages of either kind.
-pub(crate) const MESSAGES: u64 = 3_636;
-pub(crate) const CONVERSATIONS: u64 = 120;
+/// Every fourth of the real conversations is used: their messages are of few kinds, and each test imports all that are
+/// used.
+const SPACING: usize = 4;
+/// The number of generated conversations.
+const MADE: usize = 30;
 
 /// A gzipped JSONL file, and its messages by conversation.
 pub(crate) struct Conversations {
@@ -27,33 +29,46 @@ pub(crate) struct Conversations {
     pub(crate) by_id: BTreeMap<String, Vec<Value>>,
 }
 
+impl Conversations {
+    /// The number of messages.
+    pub(crate) fn messages(&self) -> u64 {
+        self.by_id.values().map(|messages| messages.len() as u64).sum()
+    }
+}
+
 pub(crate) fn conversations(folder: &Folder) -> Conversations {
-    let file = if Path::new(REAL).exists() {
-        PathBuf::from(REAL)
+    let messages = if Path::new(REAL).exists() {
+        let mut text = String::new();
+        MultiGzDecoder::new(File::open(REAL).unwrap()).read_to_string(&mut text).unwrap();
+        let mut messages = lines(&text);
+        let ids: BTreeSet<_> = messages.iter().map(conversation_of).collect();
+        let chosen: BTreeSet<_> = ids.into_iter().step_by(SPACING).collect();
+        messages.retain(|message| chosen.contains(&conversation_of(message)));
+        messages
     } else {
         println!("skipped the real conversations: {REAL} is not there; made ones take their place");
-        let path = folder.path("made.jsonl.gz");
-        let mut gz = GzEncoder::new(File::create(&path).unwrap(), Compression::fast());
-        for message in made() {
-            writeln!(gz, "{message}").unwrap();
-        }
-        gz.finish().unwrap();
-        path
+        made()
     };
-    let mut text = String::new();
-    MultiGzDecoder::new(File::open(&file).unwrap()).read_to_string(&mut text).unwrap();
-    let by_id = by_conversation(lines(&text));
-    let messages: usize = by_id.values().map(Vec::len).sum();
-    assert_eq!((by_id.len() as u64, messages as u64), (CONVERSATIONS, MESSAGES));
+    let file = folder.path("conversations.jsonl.gz");
+    let mut gz = GzEncoder::new(File::create(&file).unwrap(), Compression::fast());
+    for message in &messages {
+        writeln!(gz, "{message}").unwrap();
+    }
+    gz.finish().unwrap();
+    let by_id = by_conversation(messages);
+    assert_eq!(by_id.len(), MADE);
     Conversations { file, by_id }
+}
+
+fn conversation_of(message: &Value) -> String {
+    message["conversation_id"].as_str().unwrap().to_owned()
 }
 
 /// Messages by their `conversation_id`, in their original order.
 pub(crate) fn by_conversation(messages: Vec<Value>) -> BTreeMap<String, Vec<Value>> {
     let mut by_id: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for message in messages {
-        let id = message["conversation_id"].as_str().unwrap().to_owned();
-        by_id.entry(id).or_default().push(message);
+        by_id.entry(conversation_of(&message)).or_default().push(message);
     }
     by_id
 }
@@ -62,10 +77,9 @@ pub(crate) fn by_conversation(messages: Vec<Value>) -> BTreeMap<String, Vec<Valu
 fn made() -> Vec<Value> {
     let policy = "You may book, change or cancel flights once the customer has agreed. ".repeat(85);
     let mut all = Vec::new();
-    for conversation in 0..CONVERSATIONS {
+    for conversation in 0..MADE {
         let id = format!("made-{conversation:03}");
-        // 36 of them are one message longer, which makes 3,636.
-        let length = if conversation < 36 { 31 } else { 30 };
+        let length = 30 + conversation % 2;
         for index in 0..length {
             let mut message = match (index, index % 4) {
                 (0, _) => json!({"role": "system", "content": policy}),
