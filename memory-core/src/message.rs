@@ -5,6 +5,7 @@ mod clear;
 mod error;
 mod length;
 mod role;
+mod withhold;
 
 use std::borrow::Cow;
 use std::fmt;

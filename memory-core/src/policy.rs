@@ -95,13 +95,8 @@ impl Policy {
         created_at: Timestamp,
         counter: &dyn TokenCounter,
     ) -> NewMessage {
-        let Entry { message, priority, content_type } = entry;
-        let content_type = content_type.unwrap_or(match message.role() {
-            Role::System | Role::Developer => ContentType::SystemPrompt,
-            Role::User | Role::Assistant | Role::Tool | Role::Function | Role::Other(_) => {
-                ContentType::Conversation
-            }
-        });
+        let Entry { message, priority, content_type, .. } = entry;
+        let content_type = content_type.unwrap_or_else(|| default_type(&message));
         let priority = match (priority, &content_type) {
             (None, ContentType::Conversation) => None,
             (None, fixed) => Some(self.priority_of(fixed)),
@@ -109,6 +104,16 @@ impl Policy {
         };
         let tokens = message_tokens(counter, &message);
         NewMessage { id, message, tokens, priority, content_type, created_at }
+    }
+}
+
+/// The content type of a message without an explicit one.
+pub(crate) fn default_type(message: &Message) -> ContentType {
+    match message.role() {
+        Role::System | Role::Developer => ContentType::SystemPrompt,
+        Role::User | Role::Assistant | Role::Tool | Role::Function | Role::Other(_) => {
+            ContentType::Conversation
+        }
     }
 }
 
@@ -133,13 +138,16 @@ pub struct Entry {
     /// Its content type; `None` derives it from the role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<ContentType>,
+    /// Whether it must not be stored; see [`do_not_persist`](Self::do_not_persist). Default: `false`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub do_not_persist: bool,
 }
 
 impl Entry {
     /// A message with default priority and content type.
     #[must_use]
     pub const fn new(message: Message) -> Self {
-        Self { message, priority: None, content_type: None }
+        Self { message, priority: None, content_type: None, do_not_persist: false }
     }
 
     /// A message that the application injects repeatedly, such as the time or a rule, as a
@@ -168,6 +176,22 @@ impl Entry {
     #[must_use]
     pub fn with_content_type(mut self, content_type: ContentType) -> Self {
         self.content_type = Some(content_type);
+        self
+    }
+
+    /// Excludes the message from the memory: an append leaves it out and reports its index in
+    /// [`Appended::excluded`](crate::store::Appended::excluded). A message with tool calls or results is stored
+    /// [without its contents](Message::withheld) instead, because a call must not lose its result.
+    ///
+    /// ```
+    /// use memory_core::{Entry, Message};
+    ///
+    /// let entry = Entry::new(Message::user("My PIN is 4711")).do_not_persist();
+    /// assert!(entry.do_not_persist);
+    /// ```
+    #[must_use]
+    pub const fn do_not_persist(mut self) -> Self {
+        self.do_not_persist = true;
         self
     }
 }

@@ -5,6 +5,7 @@ mod duration;
 mod error;
 pub(crate) mod explain;
 mod model;
+mod privacy;
 mod sections;
 pub(crate) mod text;
 mod validate;
@@ -18,10 +19,11 @@ use serde::{Deserialize, Serialize};
 pub use self::archive::{ArchiveKeep, ArchiveSettings};
 pub use self::error::ResourceError;
 pub use self::model::{ModelInfo, Tokenizer};
+pub use self::privacy::{ExclusionReason, PrivacyPolicy};
 pub(crate) use self::sections::DocumentKind;
 pub use self::sections::{
     CircuitBreakerSettings, ClearToolResults, FlushingStrategy, LockSettings, Persistence,
-    PriorityBlock, PrivacyPolicy, Reminders, ResourceKind, Share, StoreKind, TokenAllocation,
+    PriorityBlock, Reminders, ResourceKind, Share, StoreKind, TokenAllocation,
 };
 use crate::flush_settings::share_of;
 pub use crate::flush_settings::{FlushSettings, SettingsError};
@@ -382,28 +384,6 @@ impl MemoryResource {
     #[must_use]
     pub fn strategy(&self) -> &str {
         self.flushing_strategy.kind.as_deref().unwrap_or(FlushingStrategy::DEFAULT_KIND)
-    }
-
-    /// The redactor of its messages, if it has patterns or presets.
-    ///
-    /// # Errors
-    /// [`ResourceError`] for a pattern that is not a regular expression.
-    pub fn redactor(&self) -> Result<Option<Redactor>, ResourceError> {
-        let PrivacyPolicy { redact_patterns, redact_presets, replacement } = &self.privacy_policy;
-        if redact_patterns.is_empty() && redact_presets.is_empty() {
-            return Ok(None);
-        }
-        let redactor = Redactor::new(redact_patterns, replacement.as_str());
-        redactor.map(|redactor| Some(redactor.with_presets(redact_presets))).map_err(|(index, reason)| {
-            let problem = match reason {
-                regex::Error::CompiledTooBig(most) => format!(
-                    "takes more than {most} bytes when compiled; lower its repetitions, or split it"
-                ),
-                _ => "is not a regular expression; write it as for the `regex` crate, with `\\\\` for a backslash where the format needs it".to_owned(),
-            };
-            let path = format!("privacy_policy.redact_patterns[{index}]");
-            ResourceError::field(&self.id, &path, problem)
-        })
     }
 
     fn share_of_type(&self, content_type: &ContentType) -> Option<Share> {

@@ -6,11 +6,13 @@ use memory_core::Entry;
 use memory_core::lease::LeaseProof;
 use memory_core::sibling::OwnBatch;
 use memory_core::store::{
-    Append, AppendOutcome, Appended, Applied, NewMessage, StoreErrorKind, Version, WriteId,
+    Append, AppendOutcome, Appended, Applied, Head, MessageMeta, NewMessage, Outline, StoreError,
+    StoreErrorKind, StoreOperation, Version, WriteId,
 };
 use tokio::time::Instant;
 
 use crate::error::{AppendError, MemoryError};
+use crate::exclusions::{Batch, Exclusions};
 use crate::flush;
 use crate::inner::{Inner, OnHeap};
 use crate::instance::MemoryInstance;
@@ -21,7 +23,9 @@ use crate::write::Written;
 impl MemoryInstance {
     /// Appends a message.
     ///
-    /// The message is redacted, classified and counted first; then the store appends it in one atomic step.
+    /// The message is redacted, classified and counted first; then the store appends it in one atomic step. A message
+    /// that its entry or the privacy policy [excludes](Entry::do_not_persist) is not stored; the append succeeds and
+    /// reports its index.
     /// If the critical messages alone exceed the budget after that,
     /// [`critical_over_budget`](Appended::critical_over_budget) reports it. When this returns, the message is in
     /// the history exactly once, and is as durable as the store's configuration says. An append never waits for
@@ -99,8 +103,8 @@ impl MemoryInstance {
         entries: impl IntoIterator<Item = E>,
     ) -> Result<Appended, MemoryError> {
         self.writable("append to")?;
-        let messages = self.inner.prepare_messages(entries)?;
-        let appended = self.append_prepared(messages, None, None).await?;
+        let batch = self.inner.prepare_messages(entries)?;
+        let appended = self.append_prepared(batch, None, None).await?;
         flush::after(&self.inner, &appended).await;
         Ok(appended)
     }
@@ -109,21 +113,23 @@ impl MemoryInstance {
     /// caller holds or under none, in any case or at a version.
     pub(crate) async fn append_prepared(
         &self,
-        messages: Arc<[NewMessage]>,
+        batch: Batch,
         expected: Option<Version>,
         lease: Option<LeaseProof>,
     ) -> Result<Appended, MemoryError> {
-        if let Err(reason) = self.inner.check_kinds(&messages) {
-            Box::pin(self.inner.check_kinds_again(&messages, reason)).await?;
+        let Batch { messages, exclusions } = batch;
+        if messages.is_empty() {
+            return self.append_nothing(&exclusions, expected).await;
+        }
+        if let Err(reason) = self.inner.check_kinds(&messages, &exclusions) {
+            Box::pin(self.inner.check_kinds_again(&messages, &exclusions, reason)).await?;
         }
         let writer = self.inner.take_writer();
-        let prepared = PreparedAppend::new(Append {
-            expected,
-            ..append_of(&self.inner, writer.write, messages)
-        });
+        let append = append_of(&self.inner, writer.write, messages);
+        let prepared = PreparedAppend::new(Append { expected, ..append }, exclusions);
         let sent = self.send_as_is(&prepared, lease).await;
         if sent.as_ref().is_err_and(|error| self.inner.needs_newer_writer(error)) {
-            return self.append_as_newer(prepared.append().clone(), lease).await;
+            return self.append_as_newer(prepared, lease).await;
         }
         // A conflict was not applied, and its batch is not sent again.
         let is_conflict =
@@ -137,14 +143,43 @@ impl MemoryInstance {
     /// Repeats an append that was refused because the store has forgotten newer writers.
     fn append_as_newer(
         &self,
-        append: Append,
+        refused: PreparedAppend,
         lease: Option<LeaseProof>,
     ) -> OnHeap<'_, Result<Appended, MemoryError>> {
         Box::pin(async move {
             let writer = self.inner.take_writer();
-            let prepared = PreparedAppend::new(Append { write: writer.write, ..append });
+            let prepared = refused.under(writer.write);
             let appended = self.send_as_is(&prepared, lease).await?;
             self.inner.writers.put_back(writer);
+            Ok(appended)
+        })
+    }
+
+    /// The result of a batch of which nothing may be stored. It reads the counters, and with an expected version the
+    /// metadata. Nothing is written, so no lease is needed.
+    fn append_nothing<'a>(
+        &'a self,
+        exclusions: &'a Exclusions,
+        expected: Option<Version>,
+    ) -> OnHeap<'a, Result<Appended, MemoryError>> {
+        Box::pin(async move {
+            let inner = &self.inner;
+            let head = match expected {
+                None => inner.head().await?,
+                Some(expected) => {
+                    let Outline { head, metas, .. } = inner.outline().await?;
+                    if !expected.is_current(&head, metas.last().map(MessageMeta::newest)) {
+                        let kind = StoreErrorKind::Conflict;
+                        let conflict = StoreError::new(StoreOperation::Append, kind);
+                        return Err(conflict.not_applied().at(&inner.key).into());
+                    }
+                    head
+                }
+            };
+            let Head { counters, next_flush_at, .. } = head;
+            let mut appended = Appended::new(AppendOutcome::Excluded, counters, next_flush_at);
+            appended.critical_over_budget = inner.critical_over_budget(&appended.counters);
+            exclusions.report_in(&mut appended);
             Ok(appended)
         })
     }
@@ -220,9 +255,11 @@ impl MemoryInstance {
         write: WriteId,
         entries: impl IntoIterator<Item = E>,
     ) -> Result<PreparedAppend, MemoryError> {
-        let messages = self.inner.prepare_messages(entries)?;
-        self.inner.check_kinds(&messages).map_err(|reason| self.inner.over_limit(reason))?;
-        Ok(PreparedAppend::new(append_of(&self.inner, write, messages)))
+        let Batch { messages, exclusions } = self.inner.prepare_messages(entries)?;
+        self.inner
+            .check_kinds(&messages, &exclusions)
+            .map_err(|reason| self.inner.over_limit(reason))?;
+        Ok(PreparedAppend::new(append_of(&self.inner, write, messages), exclusions))
     }
 
     /// Sends a batch. Sending it again is safe, from any handle and any process: it is appended once.
@@ -276,6 +313,9 @@ impl MemoryInstance {
         prepared: &PreparedAppend,
         lease: Option<LeaseProof>,
     ) -> Result<Appended, MemoryError> {
+        if prepared.messages().is_empty() {
+            return self.append_nothing(prepared.exclusions(), prepared.append().expected).await;
+        }
         let started = Instant::now();
         let again = prepared.mark_sent();
         let renewed = again.then(|| Box::new(self.inner.renewed(prepared.append())));
@@ -300,6 +340,7 @@ impl MemoryInstance {
             }
         };
         appended.critical_over_budget = self.inner.critical_over_budget(&appended.counters);
+        prepared.exclusions().report_in(&mut appended);
         self.inner.kinds.learn_from(prepared.messages(), &appended.counters);
         let telemetry = &self.inner.rules.telemetry;
         telemetry.took(Operation::Append, started.elapsed());

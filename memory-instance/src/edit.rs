@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::erase::ForgetView;
 use crate::error::MemoryError;
+use crate::exclusions::Exclusions;
 use crate::exclusive::Session;
 use crate::flush;
 use crate::inner::{ATTEMPTS, Inner};
@@ -37,6 +38,8 @@ pub struct Edited {
 #[derive(Debug, Clone)]
 enum Edit {
     Message(NewMessage, Option<Priority>, Option<ContentType>),
+    /// What may be stored of a message that is excluded.
+    Stub(NewMessage, Option<Priority>),
     Priority(Priority),
     ContentType(ContentType),
 }
@@ -45,6 +48,10 @@ impl MemoryInstance {
     /// Replaces the message at a place by another one, for example to remove a secret from its text. The new message
     /// keeps the place, the time, and, unless the entry sets them, the priority and content type of the old one. It
     /// must make and answer the same tool calls. Returns `None` if no message is at the place now.
+    ///
+    /// A new message that its entry or the privacy policy [excludes](Entry::do_not_persist) is refused, because its place
+    /// would be empty: [`erase`](Self::erase) the old one instead. If it makes or answers tool calls, its
+    /// [stub](memory_core::Message::withheld) takes the place.
     ///
     /// Views of this process are dropped at once, those of other processes at their next read. The old message is not
     /// kept in the archive; [`erase`](Self::erase) also reaches earlier originals of the place there. The record of
@@ -69,8 +76,8 @@ impl MemoryInstance {
     /// ```
     ///
     /// # Errors
-    /// [`StoreErrorKind::Invalid`] for a message with other tool calls or results; [`MemoryError::TooLarge`] and
-    /// [`MemoryError::Limit`] as for an append; [`MemoryError::Contended`] if other processes replaced the message
+    /// [`StoreErrorKind::Invalid`] for a message with other tool calls or results; [`MemoryError::Excluded`] for one that
+    /// must not be stored; [`MemoryError::TooLarge`] and [`MemoryError::Limit`] as for an append; [`MemoryError::Contended`] if other processes replaced the message
     /// during every attempt. After an error with an unknown effect, replace again.
     ///
     /// # Cancel safety
@@ -129,7 +136,8 @@ impl MemoryInstance {
     /// the new one; an explicit priority stays. Returns `None` if no message is at the place now.
     ///
     /// # Errors
-    /// As [`replace`](Self::replace); [`MemoryError::Limit`] for one custom content type too many.
+    /// As [`replace`](Self::replace); [`MemoryError::Limit`] for one custom content type too many;
+    /// [`MemoryError::Excluded`] for a type that the privacy policy excludes.
     ///
     /// # Cancel safety
     /// As [`replace`](Self::replace).
@@ -140,6 +148,9 @@ impl MemoryInstance {
         content_type: ContentType,
     ) -> Result<Option<Edited>, MemoryError> {
         self.writable(OPERATION)?;
+        if self.inner.excludes_type(&content_type) {
+            return Err(self.inner.all_excluded(OPERATION));
+        }
         self.edit(place, Edit::ContentType(content_type)).await
     }
 
@@ -178,11 +189,12 @@ impl Session {
 impl Inner {
     fn new_message(&self, entry: Entry) -> Result<Edit, MemoryError> {
         let (priority, content_type) = (entry.priority, entry.content_type.clone());
-        let prepared = self.prepare_messages([entry])?;
-        let Some(message) = prepared.first() else {
-            return Err(MemoryError::EmptyBatch { key: self.key.clone() });
-        };
-        Ok(Edit::Message(message.clone(), priority, content_type))
+        let (message, exclusions) = self.prepare_one(OPERATION, entry)?;
+        Ok(if exclusions.is_empty() {
+            Edit::Message(message, priority, content_type)
+        } else {
+            Edit::Stub(message, priority)
+        })
     }
 
     async fn edit(
@@ -208,12 +220,15 @@ impl Inner {
                 counters,
             };
             let new = self.edited(&old, edit);
+            if matches!(edit, Edit::Message(..)) && self.excludes_type(&new.content_type) {
+                return Err(self.all_excluded(OPERATION));
+            }
             if new.message == old.message && new.class() == old.meta.class() {
                 return Ok(Some(edited(old.meta.id, outline.head.counters)));
             }
-            let new = [new];
-            if let Err(reason) = self.check_kinds(&new) {
-                self.check_kinds_again(&new, reason).await?;
+            let (new, none) = ([new], Exclusions::default());
+            if let Err(reason) = self.check_kinds(&new, &none) {
+                self.check_kinds_again(&new, &none, reason).await?;
             }
             let [new] = new;
             // Readers of this process must not return the old text again, also if the caller drops the future.
@@ -263,6 +278,12 @@ impl Inner {
                 let (priority, content_type) = retyped(content_type);
                 NewMessage { priority, content_type, ..kept() }
             }
+            Edit::Stub(new, priority) => NewMessage {
+                priority: priority.or(meta.priority),
+                content_type: meta.content_type.clone(),
+                created_at: meta.created_at,
+                ..new.clone()
+            },
             Edit::Message(new, priority, content_type) => {
                 let kept_class = || (meta.priority, meta.content_type.clone());
                 let (derived, content_type) =

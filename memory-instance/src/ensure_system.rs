@@ -7,6 +7,7 @@ use memory_core::{Entry, Message, Priority, Sequence};
 use serde::Serialize;
 
 use crate::error::MemoryError;
+use crate::exclusions::{Batch, Exclusions};
 use crate::exclusive::{ExclusiveError, Session};
 use crate::ids::name_of;
 use crate::inner::{ATTEMPTS, Inner};
@@ -77,8 +78,9 @@ impl MemoryInstance {
     /// ```
     ///
     /// # Errors
-    /// As [`append`](Self::append) and [`exclusive`](Self::exclusive); [`MemoryError::LeaseLost`] if the turn lost
-    /// its lease, [`MemoryError::OwnTurn`] within a turn of this memory. Calling it again is always safe.
+    /// As [`append`](Self::append) and [`exclusive`](Self::exclusive); [`MemoryError::Excluded`] if the privacy policy
+    /// excludes system prompts; [`MemoryError::LeaseLost`] if the turn lost its lease, [`MemoryError::OwnTurn`] within a
+    /// turn of this memory. Calling it again is always safe.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the prompt unchanged or as wanted, and stored once.
@@ -135,7 +137,8 @@ impl Session {
                 Found::Same(ensured) => return Ok(ensured),
                 Found::Other(old) => old,
                 Found::Missing => {
-                    let batch = Arc::from([wanted.clone()]);
+                    let messages = Arc::from([wanted.clone()]);
+                    let batch = Batch { messages, exclusions: Exclusions::default() };
                     let appended = self.memory.append_prepared(batch, None, Some(lease)).await?;
                     self.note(&appended);
                     let Some(sequence) = appended.outcome.first() else { continue };
@@ -169,12 +172,9 @@ impl Inner {
     /// The prompt as a message whose id contains the hash of its name.
     fn system_prompt(&self, name: &str, prompt: String) -> Result<NewMessage, MemoryError> {
         let entry = Entry::new(Message::system(prompt)).with_priority(Priority::CRITICAL);
-        let prepared = self.prepare_messages([entry])?;
-        let Some(message) = prepared.first() else {
-            return Err(MemoryError::EmptyBatch { key: self.key.clone() });
-        };
+        let (message, _) = self.prepare_one(OPERATION, entry)?;
         let id = self.backend.ids.named("system prompt", name);
-        Ok(NewMessage { id, ..message.clone() })
+        Ok(NewMessage { id, ..message })
     }
 
     async fn find_system(&self, wanted: &NewMessage) -> Result<Found, MemoryError> {

@@ -99,6 +99,17 @@ pub enum MemoryError {
         /// The memory.
         key: MemoryKey,
     },
+    /// A message, or all messages of a batch, that the caller or the privacy policy of the resource excludes, in an
+    /// operation that would have to store it.
+    #[error(
+        "{operation} {key}: the message is excluded by its entry or by privacy_policy.non_persistable_message_types; erase the old message, or change the policy"
+    )]
+    Excluded {
+        /// The attempted operation.
+        operation: &'static str,
+        /// The memory.
+        key: MemoryKey,
+    },
     /// A write through a read-only handle.
     #[error("{operation} {key}: this handle is read-only; open the memory read-write")]
     ReadOnly {

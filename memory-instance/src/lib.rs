@@ -43,6 +43,7 @@ mod template;
 mod calibrations;
 mod carried;
 mod error;
+mod exclusions;
 mod ids;
 mod kinds;
 mod lifecycle;

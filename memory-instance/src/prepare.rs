@@ -1,12 +1,13 @@
-//! Preparation of a batch: redacted, classified, counted, and checked against the limits.
+//! Preparation of a batch: filtered, redacted, classified, counted, and checked against the limits.
 
 use std::sync::Arc;
 
-use memory_core::Entry;
 use memory_core::limits::{BatchSize, LimitError, LimitKind};
 use memory_core::store::{Counters, NewMessage};
+use memory_core::{ContentType, Entry};
 
 use crate::error::MemoryError;
+use crate::exclusions::{Batch, Exclusions, Remains};
 use crate::inner::Inner;
 use crate::kinds::Kinds;
 
@@ -19,29 +20,34 @@ impl Inner {
             .filter(|over| *over > 0)
     }
 
-    /// Redacts, classifies and counts, outside of any lock.
+    /// Leaves out what must not be stored, redacts, classifies and counts, outside of any lock.
     pub(crate) fn prepare_messages<E: Into<Entry>>(
         &self,
         entries: impl IntoIterator<Item = E>,
-    ) -> Result<Arc<[NewMessage]>, MemoryError> {
+    ) -> Result<Batch, MemoryError> {
         let rules = &self.rules;
         let now = self.backend.now();
         let millis = u64::try_from(now.as_millisecond()).unwrap_or_default();
         let mut size = BatchSize::new(rules.resource.limits);
+        let mut exclusions = Exclusions::default();
         let messages: Arc<[NewMessage]> = entries
             .into_iter()
-            .map(|entry| {
-                let mut entry: Entry = entry.into();
+            .enumerate()
+            .filter_map(|(index, entry)| {
+                let entry: Entry = entry.into();
                 // Check the size first: the following steps take time and memory in proportion to it.
-                size.add_entry(&entry).map_err(|reason| self.over_limit(reason))?;
+                if let Err(reason) = size.add_entry(&entry) {
+                    return Some(Err(self.over_limit(reason)));
+                }
+                let mut entry = self.persistable(index, entry, &mut exclusions)?;
                 if let Some(redactor) = &rules.redactor {
                     entry.message = redactor.redact(entry.message);
                 }
                 let id = self.backend.ids.message(millis);
-                Ok(rules.policy.admit(entry, id, now, &*rules.counter))
+                Some(Ok(rules.policy.admit(entry, id, now, &*rules.counter)))
             })
             .collect::<Result<_, MemoryError>>()?;
-        if messages.is_empty() {
+        if messages.is_empty() && exclusions.is_empty() {
             return Err(MemoryError::EmptyBatch { key: self.key.clone() });
         }
         let budget = rules.policy.max_tokens;
@@ -49,21 +55,75 @@ impl Inner {
             let answers = || !message.message.tool_link().results.is_empty();
             if u64::from(message.tokens) > budget && !answers() {
                 let (key, tokens) = (self.key.clone(), message.tokens);
+                let index = exclusions.index_in_batch(index);
                 return Err(MemoryError::TooLarge { key, index, tokens, budget });
             }
         }
-        Ok(messages)
+        for reason in exclusions.reasons() {
+            rules.telemetry.excluded(*reason);
+        }
+        Ok(Batch { messages, exclusions })
+    }
+
+    /// The entry as it may be stored: unchanged, or a stub that links a call and its results. `None` if nothing of it
+    /// may be.
+    fn persistable(
+        &self,
+        index: usize,
+        entry: Entry,
+        exclusions: &mut Exclusions,
+    ) -> Option<Entry> {
+        let policy = &self.rules.resource.privacy_policy;
+        let Some(reason) = policy.exclusion(&entry) else { return Some(entry) };
+        let stub = entry.message.withheld(&policy.replacement);
+        let remains = if stub.is_some() { Remains::Stub } else { Remains::Nothing };
+        exclusions.add(index, reason, remains);
+        // The content type is a text of the caller too.
+        Some(Entry { priority: entry.priority, ..Entry::new(stub?) })
+    }
+
+    /// The only message of a batch of one.
+    ///
+    /// # Errors
+    /// [`MemoryError::Excluded`] if nothing of it may be stored.
+    pub(crate) fn prepare_one(
+        &self,
+        operation: &'static str,
+        entry: Entry,
+    ) -> Result<(NewMessage, Exclusions), MemoryError> {
+        let Batch { messages, exclusions } = self.prepare_messages([entry])?;
+        let message = messages.first().cloned().ok_or_else(|| self.all_excluded(operation))?;
+        Ok((message, exclusions))
+    }
+
+    /// Whether the privacy policy keeps messages of this type out of the store.
+    pub(crate) fn excludes_type(&self, content_type: &ContentType) -> bool {
+        self.rules.resource.privacy_policy.excludes_type(content_type)
+    }
+
+    /// The error of an operation that cannot store a message that is excluded.
+    pub(crate) fn all_excluded(&self, operation: &'static str) -> MemoryError {
+        MemoryError::Excluded { operation, key: self.key.clone() }
     }
 
     /// Checks the number of custom content types against those that this instance knows.
-    pub(crate) fn check_kinds(&self, messages: &[NewMessage]) -> Result<(), LimitError> {
-        self.kinds.check(messages, self.rules.resource.limits.content_types)
+    pub(crate) fn check_kinds(
+        &self,
+        messages: &[NewMessage],
+        exclusions: &Exclusions,
+    ) -> Result<(), LimitError> {
+        let most = self.rules.resource.limits.content_types;
+        self.kinds.check(messages, most).map_err(|reason| exclusions.in_batch(reason))
     }
 
     /// Checks the number of custom content types of a batch that replaces all messages.
-    pub(crate) fn check_kinds_alone(&self, messages: &[NewMessage]) -> Result<(), MemoryError> {
+    pub(crate) fn check_kinds_alone(
+        &self,
+        messages: &[NewMessage],
+        exclusions: &Exclusions,
+    ) -> Result<(), MemoryError> {
         Kinds::check_alone(messages, self.rules.resource.limits.content_types)
-            .map_err(|reason| self.over_limit(reason))
+            .map_err(|reason| self.over_limit(exclusions.in_batch(reason)))
     }
 
     /// Checks the kinds against the store's counters: other writers may have removed messages since this
@@ -71,12 +131,13 @@ impl Inner {
     pub(crate) async fn check_kinds_again(
         &self,
         messages: &[NewMessage],
+        exclusions: &Exclusions,
         refused: LimitError,
     ) -> Result<(), MemoryError> {
         if refused.kind == LimitKind::ContentTypes {
             self.kinds.learn(&self.store().head(&self.key).await?.counters);
         }
-        self.check_kinds(messages).map_err(|reason| self.over_limit(reason))
+        self.check_kinds(messages, exclusions).map_err(|reason| self.over_limit(reason))
     }
 
     pub(crate) fn over_limit(&self, reason: LimitError) -> MemoryError {

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use memory_core::store::{Append, NewMessage, Version, WriteId};
 
+use crate::exclusions::Exclusions;
+
 /// A batch that is ready to be sent: redacted, classified and counted. The store recognizes it by its id, so it
 /// can be sent any number of times and is appended once.
 ///
@@ -16,6 +18,7 @@ use memory_core::store::{Append, NewMessage, Version, WriteId};
 #[derive(Clone)]
 pub struct PreparedAppend {
     append: Append,
+    exclusions: Exclusions,
     /// This batch or a clone of it was sent before.
     sent: Arc<AtomicBool>,
 }
@@ -23,17 +26,26 @@ pub struct PreparedAppend {
 /// Ignores whether a batch was sent.
 impl PartialEq for PreparedAppend {
     fn eq(&self, other: &Self) -> bool {
-        self.append == other.append
+        self.append == other.append && self.exclusions == other.exclusions
     }
 }
 
 impl PreparedAppend {
-    pub(crate) fn new(append: Append) -> Self {
-        Self { append, sent: Arc::default() }
+    pub(crate) fn new(append: Append, exclusions: Exclusions) -> Self {
+        Self { append, exclusions, sent: Arc::default() }
+    }
+
+    pub(crate) const fn exclusions(&self) -> &Exclusions {
+        &self.exclusions
     }
 
     pub(crate) const fn append(&self) -> &Append {
         &self.append
+    }
+
+    /// The same batch as another one, under another id.
+    pub(crate) fn under(self, write: WriteId) -> Self {
+        Self::new(Append { write, ..self.append }, self.exclusions)
     }
 
     /// Marks this batch and its clones as sent. Returns whether one of them was sent before.
@@ -58,7 +70,7 @@ impl PreparedAppend {
         self.append.write
     }
 
-    /// The messages. They carry the ids of the first request. When the batch is sent again, its messages get new
+    /// The messages to store, without the excluded ones. They carry the ids of the first request. When the batch is sent again, its messages get new
     /// ids, unless the store recognizes the batch.
     #[must_use]
     pub fn messages(&self) -> &[NewMessage] {

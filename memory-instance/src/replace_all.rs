@@ -11,11 +11,14 @@ use memory_core::store::{
 use crate::audit::{AuditOperation, Audited};
 use crate::erase::ForgetView;
 use crate::error::MemoryError;
+use crate::exclusions::Batch;
 use crate::flush;
 use crate::inner::{Inner, OnHeap};
 use crate::instance::MemoryInstance;
 use crate::version::Conditional;
 use crate::write::{Answering, WriteRequest};
+
+const OPERATION: &str = "replace all messages of";
 
 impl MemoryInstance {
     /// Replaces all messages by a batch, in one step: no reader sees the memory empty or with both. The old messages
@@ -45,7 +48,8 @@ impl MemoryInstance {
     /// ```
     ///
     /// # Errors
-    /// As [`append_all`](Self::append_all), also for an empty batch; [`clear`](Self::clear) removes all messages.
+    /// As [`append_all`](Self::append_all), also for an empty batch; [`MemoryError::Excluded`] if every message is
+    /// [excluded](Entry::do_not_persist). [`clear`](Self::clear) removes all messages.
     /// After an error with an unknown effect, read the memory before trying again with the same version: if the first call
     /// was applied, it is over.
     ///
@@ -58,17 +62,21 @@ impl MemoryInstance {
         entries: impl IntoIterator<Item = E>,
         expected: Option<Version>,
     ) -> Result<Conditional<Appended>, MemoryError> {
-        self.writable("replace all messages of")?;
+        self.writable(OPERATION)?;
         let inner = &self.inner;
-        let messages = inner.prepare_messages(entries)?;
+        let Batch { messages, exclusions } = inner.prepare_messages(entries)?;
+        if messages.is_empty() {
+            return Err(inner.all_excluded(OPERATION));
+        }
         // No custom type of the old messages is left.
-        inner.check_kinds_alone(&messages)?;
+        inner.check_kinds_alone(&messages, &exclusions)?;
         let mut replaced = inner.replace_all_once(&messages, expected).await;
         if replaced.as_ref().is_err_and(|error| inner.needs_newer_writer(error)) {
             replaced = inner.replace_all_again(&messages, expected).await;
         }
         match replaced {
-            Ok(appended) => {
+            Ok(mut appended) => {
+                exclusions.report_in(&mut appended);
                 inner.kinds.learn(&appended.counters);
                 flush::after(inner, &appended).await;
                 Ok(Conditional::Applied(appended))

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use memory_core::resource::ExclusionReason;
 use memory_core::store::{FlushReceipt, Tally};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
@@ -24,6 +25,8 @@ pub(crate) struct Telemetry {
     lock_acquired: Counter,
     lock_contended: Counter,
     lock_held_seconds: Histogram,
+    excluded_by_flag: Counter,
+    excluded_by_type: Counter,
     id: String,
 }
 
@@ -45,6 +48,12 @@ impl Telemetry {
             )
         };
         let flush = |outcome: &'static str| counter!("memory_flush_total", "memory" => id.to_owned(), "outcome" => outcome);
+        let excluded = |reason: ExclusionReason| {
+            counter!(
+                "memory_excluded_messages_total",
+                "memory" => id.to_owned(), "reason" => reason.as_str()
+            )
+        };
         let of = |name: &'static str| counter!(name, "memory" => id.to_owned());
         Self {
             messages: of("memory_messages_total"),
@@ -60,7 +69,17 @@ impl Telemetry {
             lock_acquired: of("memory_lock_acquire_total"),
             lock_contended: of("memory_lock_contention_total"),
             lock_held_seconds: histogram!("memory_lock_duration_seconds", "memory" => id.to_owned()),
+            excluded_by_flag: excluded(ExclusionReason::Flag),
+            excluded_by_type: excluded(ExclusionReason::Type),
             id: id.to_owned(),
+        }
+    }
+
+    /// Counts a message that is not stored, or not with its contents.
+    pub(crate) fn excluded(&self, reason: ExclusionReason) {
+        match reason {
+            ExclusionReason::Flag => self.excluded_by_flag.increment(1),
+            _ => self.excluded_by_type.increment(1),
         }
     }
 

@@ -134,8 +134,8 @@ impl MemoryInstance {
         entries: impl IntoIterator<Item = E>,
     ) -> Result<Conditional<Appended>, MemoryError> {
         self.writable("append to")?;
-        let messages = self.inner.prepare_messages(entries)?;
-        match self.append_prepared(messages, Some(expected), None).await {
+        let batch = self.inner.prepare_messages(entries)?;
+        match self.append_prepared(batch, Some(expected), None).await {
             Ok(appended) => {
                 flush::after(&self.inner, &appended).await;
                 Ok(Conditional::Applied(appended))

@@ -9,7 +9,6 @@ use crate::flush_settings::SettingsError;
 use crate::lease::DEFAULT_LEASE_TTL;
 use crate::policy::Policy;
 use crate::priority::{ContentType, Priority};
-use crate::redact::{RedactPreset, Redactor};
 use crate::store::Durability;
 
 /// The unit in which a memory is limited.
@@ -356,27 +355,4 @@ pub struct Persistence {
     /// error. Default: the store's durability.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub durability: Option<Durability>,
-}
-
-/// The content that must not be stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[non_exhaustive]
-pub struct PrivacyPolicy {
-    /// Regular expressions for text that is replaced before it is counted or stored.
-    pub redact_patterns: Vec<String>,
-    /// Named kinds of secrets that are replaced as well.
-    pub redact_presets: Vec<RedactPreset>,
-    /// The replacement text. Default: `[REDACTED]`.
-    pub replacement: String,
-}
-
-impl Default for PrivacyPolicy {
-    fn default() -> Self {
-        Self {
-            redact_patterns: Vec::new(),
-            redact_presets: Vec::new(),
-            replacement: Redactor::DEFAULT_REPLACEMENT.into(),
-        }
-    }
 }

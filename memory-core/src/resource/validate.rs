@@ -88,6 +88,7 @@ impl MemoryResource {
             ));
         }
         self.check_limits()?;
+        self.check_excluded_types()?;
         self.flush_settings()?;
         self.redactor()?;
         Ok(())

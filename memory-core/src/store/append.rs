@@ -51,17 +51,34 @@ pub struct Appended {
     /// if `None`. A store does not know the budget and returns `None`; the instance of `memory-instance` sets it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub critical_over_budget: Option<u64>,
+    /// The indexes, from 0, of messages of the batch that were not stored, because the caller or the privacy policy
+    /// of the resource excluded them. The others have consecutive places. Omitted from JSON if empty. A store returns
+    /// none; the instance of `memory-instance` sets it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub excluded: Vec<usize>,
+    /// The indexes, from 0, of messages of the batch that were stored
+    /// [without their contents](crate::Message::withheld) for the same reason, because they make or answer tool calls.
+    /// Omitted from JSON if empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub withheld: Vec<usize>,
 }
 
 impl Appended {
-    /// The answer of a store, which does not know the budget.
+    /// The answer of a store, which knows neither the budget nor the privacy policy.
     #[must_use]
     pub const fn new(
         outcome: AppendOutcome,
         counters: Counters,
         next_flush_at: Option<u64>,
     ) -> Self {
-        Self { outcome, counters, next_flush_at, critical_over_budget: None }
+        Self {
+            outcome,
+            counters,
+            next_flush_at,
+            critical_over_budget: None,
+            excluded: Vec::new(),
+            withheld: Vec::new(),
+        }
     }
 }
 
@@ -80,6 +97,9 @@ pub enum AppendOutcome {
         /// writer's newest batch is kept.
         first: Option<Sequence>,
     },
+    /// Every message of the batch was [excluded](Appended::excluded), so nothing was written. The counters are those
+    /// of the memory as it is. A store never returns this.
+    Excluded,
 }
 
 impl AppendOutcome {
@@ -95,6 +115,7 @@ impl AppendOutcome {
         match self {
             Self::Appended { first } => Some(first),
             Self::Duplicate { first } => first,
+            Self::Excluded => None,
         }
     }
 }
@@ -111,17 +132,14 @@ mod tests {
         let again = AppendOutcome::Duplicate { first: Some(first) };
         assert_eq!((again.is_duplicate(), again.first()), (true, Some(first)));
         assert_eq!(AppendOutcome::Duplicate { first: None }.first(), None);
+        let nothing = AppendOutcome::Excluded;
+        assert_eq!((nothing.is_duplicate(), nothing.first()), (false, None));
     }
 
     #[test]
     fn appended_is_flat_json() {
         let appended = |outcome| {
-            let appended = Appended {
-                outcome,
-                counters: Counters::default(),
-                next_flush_at: None,
-                critical_over_budget: None,
-            };
+            let appended = Appended::new(outcome, Counters::default(), None);
             let mut json = serde_json::to_value(appended).unwrap();
             assert_eq!(json["counters"].take()["appended"], 0);
             json
@@ -133,5 +151,6 @@ mod tests {
             serde_json::json!({"outcome": "appended", "first": 3, "counters": none, "next_flush_at": none})
         );
         assert_eq!(appended(AppendOutcome::Duplicate { first: None })["outcome"], "duplicate");
+        assert_eq!(appended(AppendOutcome::Excluded)["outcome"], "excluded");
     }
 }

@@ -128,7 +128,7 @@ impl MemoryState {
             };
             let Head { counters, next_flush_at, .. } = &memory.head;
             let (counters, next_flush_at) = (counters.clone(), *next_flush_at);
-            Ok(Appended { outcome, counters, next_flush_at, critical_over_budget: None })
+            Ok(Appended::new(outcome, counters, next_flush_at))
         })
     }
 

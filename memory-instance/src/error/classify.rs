@@ -28,6 +28,7 @@ impl MemoryError {
             | Self::TooLarge { .. }
             | Self::Limit { .. }
             | Self::EmptyBatch { .. }
+            | Self::Excluded { .. }
             | Self::ReadOnly { .. }
             | Self::Context { .. }
             | Self::NoOpenCall { .. }

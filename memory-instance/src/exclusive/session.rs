@@ -74,9 +74,8 @@ impl Session {
         entries: impl IntoIterator<Item = E>,
     ) -> Result<Appended, MemoryError> {
         self.still_on("append to")?;
-        let messages = self.memory.inner.prepare_messages(entries)?;
-        let appended =
-            self.memory.append_prepared(messages, None, Some(self.scope.proof())).await?;
+        let batch = self.memory.inner.prepare_messages(entries)?;
+        let appended = self.memory.append_prepared(batch, None, Some(self.scope.proof())).await?;
         self.note(&appended);
         Ok(appended)
     }

@@ -48,6 +48,7 @@ mod clocks;
 mod defaults;
 mod edit;
 mod erase;
+mod exclusions;
 mod exclusive;
 mod faults;
 mod flush;

@@ -174,6 +174,13 @@ fn fields_are_read_in_both_spellings() {
             vec![("privacy_policy.default_redaction_string", Mapped)],
         ),
         (
+            json!({"max_tokens": 900, "privacy_policy": {"non_persistable_message_types": ["system", "pin"], "default_redaction_string": "[X]"}}),
+            old(
+                json!({"max_tokens": 900, "privacy_policy": {"non_persistable_message_types": ["system", "pin"], "replacement": "[X]"}}),
+            ),
+            vec![("privacy_policy.default_redaction_string", Mapped)],
+        ),
+        (
             json!({"max_tokens": 900, "token_provider": {"provider": "x", "model": "no-such", "api_key": "{{ .env.KEY }}", "api_key_env": "KEY", "endpoint": "e", "fallback": "f", "settings": {}}}),
             old(json!({"max_tokens": 900, "tokenizer": "estimate"})),
             vec![
@@ -289,6 +296,10 @@ fn contradictions_and_drafts_are_refused() {
         (
             json!({"max_tokens": 9, "privacy_policy": {"redact_patterns": ["ok", "(?=a)"]}}),
             "privacy_policy.redact_patterns[1]: is not a regular expression",
+        ),
+        (
+            json!({"max_tokens": 9, "privacy_policy": {"non_persistable_message_types": ["pin", ""]}}),
+            "privacy_policy.non_persistable_message_types[1]: is empty; name a role",
         ),
         (json!({"type": "context", "max_tokens": 9}), "type: `context` was never implemented"),
         (json!({"type": "summary", "max_tokens": 9}), "type: `summary` was never implemented"),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use indicatif::ProgressBar;
-use memory_core::store::WriteId;
+use memory_core::store::{AppendOutcome, WriteId};
 use memory_core::{MemoryKey, Message};
 use memory_instance::{MemoryError, MemoryManager};
 use tokio::runtime::Handle;
@@ -45,6 +45,7 @@ pub(crate) struct ImportTally {
     pub(super) read: AtomicU64,
     pub(super) appended: AtomicU64,
     pub(super) skipped: AtomicU64,
+    pub(super) excluded: AtomicU64,
     pub(super) failed: AtomicU64,
 }
 
@@ -163,8 +164,9 @@ impl Pool {
     async fn append(&self, key: &MemoryKey, line: Line) {
         let tally = &self.0.tally;
         match self.send(key, line.write, line.message).await {
-            Ok(true) => tally.appended.fetch_add(1, Ordering::Relaxed),
-            Ok(false) => tally.skipped.fetch_add(1, Ordering::Relaxed),
+            Ok(AppendOutcome::Appended { .. }) => tally.appended.fetch_add(1, Ordering::Relaxed),
+            Ok(AppendOutcome::Duplicate { .. }) => tally.skipped.fetch_add(1, Ordering::Relaxed),
+            Ok(AppendOutcome::Excluded) => tally.excluded.fetch_add(1, Ordering::Relaxed),
             Err(error) => {
                 if let Some(lane) = locked(&self.0.lanes).get_mut(key) {
                     lane.failed = true;
@@ -177,16 +179,15 @@ impl Pool {
         };
     }
 
-    /// Whether the message was new.
     async fn send(
         &self,
         key: &MemoryKey,
         write: WriteId,
         message: Message,
-    ) -> Result<bool, MemoryError> {
+    ) -> Result<AppendOutcome, MemoryError> {
         let memory = self.0.manager.memory_at(key)?;
         let prepared = memory.prepare_as(write, [message])?;
-        Ok(!memory.send(&prepared).await?.outcome.is_duplicate())
+        Ok(memory.send(&prepared).await?.outcome)
     }
 
     pub(crate) fn tally(&self) -> &ImportTally {

@@ -17,6 +17,8 @@ pub(crate) struct Report {
     appended: u64,
     /// Messages that were there already, from an earlier run or another process.
     skipped: u64,
+    /// Messages that the resource's privacy policy excludes.
+    excluded: u64,
     /// Messages that could not be appended.
     failed: u64,
     /// Records that were passed over because they are bad.
@@ -42,6 +44,7 @@ impl Report {
         #[expect(clippy::cast_precision_loss, reason = "a rate for people to read")]
         let done = (appended + skipped) as f64;
         let messages_per_second = (done / took.as_secs_f64().max(1e-9)).round();
+        let excluded = count(&tally.excluded);
         let (read, failed) = (count(&tally.read), count(&tally.failed));
         let keys = pool.keys() as u64;
         let Findings { bad, left_out, replaced: replaced_surrogates, .. } = *findings;
@@ -49,6 +52,7 @@ impl Report {
             read,
             appended,
             skipped,
+            excluded,
             failed,
             bad,
             left_out,
