@@ -5,7 +5,10 @@ mod email;
 mod escapes;
 mod links;
 mod preset;
+mod redactions;
+mod uuid;
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
@@ -13,6 +16,7 @@ use regex::{Regex, RegexBuilder};
 
 use self::escapes::{Decoded, MAX_LEVELS};
 pub use self::preset::RedactPreset;
+pub use self::redactions::Redactions;
 
 use crate::dialect::{Dialect, Field, Holds};
 use crate::json::{Json, JsonObject};
@@ -89,7 +93,47 @@ impl Redactor {
 
     /// The message without the secrets.
     #[must_use]
-    pub fn redact(&self, mut message: Message) -> Message {
+    pub fn redact(&self, message: Message) -> Message {
+        Pass::new(self).message(message)
+    }
+
+    /// As [`redact`](Self::redact). Adds what was replaced to `redactions`.
+    #[must_use]
+    pub fn redact_counting(&self, message: Message, redactions: &mut Redactions) -> Message {
+        let pass = Pass::new(self);
+        let message = pass.message(message);
+        redactions.add(pass.redactions.into_inner());
+        message
+    }
+
+    /// Redacts a text that is not a message, such as a model's answer.
+    #[must_use]
+    pub fn redact_string(&self, text: String) -> String {
+        self.redact_string_counting(text, &mut Redactions::default())
+    }
+
+    /// As [`redact_string`](Self::redact_string). Adds what was replaced to `redactions`.
+    #[must_use]
+    pub fn redact_string_counting(&self, mut text: String, redactions: &mut Redactions) -> String {
+        let pass = Pass::new(self);
+        pass.redact_text(&mut text, 0);
+        redactions.add(pass.redactions.into_inner());
+        text
+    }
+}
+
+/// The redaction of one message or text.
+struct Pass<'r> {
+    redactor: &'r Redactor,
+    redactions: RefCell<Redactions>,
+}
+
+impl<'r> Pass<'r> {
+    fn new(redactor: &'r Redactor) -> Self {
+        Self { redactor, redactions: RefCell::default() }
+    }
+
+    fn message(&self, mut message: Message) -> Message {
         if let Some(plain) = message.as_plain_mut() {
             self.redact_text(&mut plain.text, 0);
             let is_tool = matches!(plain.role, Role::Tool | Role::Function);
@@ -125,13 +169,6 @@ impl Redactor {
         Message::from_any(json)
     }
 
-    /// Redacts a text that is not a message, such as a model's answer.
-    #[must_use]
-    pub fn redact_string(&self, mut text: String) -> String {
-        self.redact_text(&mut text, 0);
-        text
-    }
-
     /// The redacted text; `None` if it has no secrets.
     fn replaced(&self, text: &str) -> Option<String> {
         self.replace(text, self.matches(text))
@@ -140,12 +177,20 @@ impl Redactor {
     /// The places of the secrets, in any order.
     fn matches(&self, text: &str) -> Vec<Range<usize>> {
         let mut found = Vec::new();
-        for preset in &self.presets {
+        for preset in &self.redactor.presets {
+            let before = found.len();
             preset.find(text, &mut found);
+            if found.len() > before {
+                self.redactions.borrow_mut().found_by_preset(*preset);
+            }
         }
-        for pattern in &self.patterns {
+        for (index, pattern) in self.redactor.patterns.iter().enumerate() {
+            let before = found.len();
             let matches = pattern.find_iter(text).map(|found| found.range());
             found.extend(matches.filter(|range| !range.is_empty()));
+            if found.len() > before {
+                self.redactions.borrow_mut().found_by_pattern(index);
+            }
         }
         found
     }
@@ -175,7 +220,8 @@ impl Redactor {
             // A match that overlaps the previous one only extends it.
             if place.start >= kept_from {
                 replaced.push_str(text.get(kept_from..place.start)?);
-                replaced.push_str(&self.replacement);
+                replaced.push_str(&self.redactor.replacement);
+                self.redactions.borrow_mut().replaced_one();
             }
             kept_from = kept_from.max(place.end);
         }

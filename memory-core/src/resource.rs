@@ -32,7 +32,7 @@ use crate::policy::{Block, Policy};
 use crate::priority::ContentType;
 pub use crate::priority::CustomType;
 use crate::profile::{Profile, ProfileName};
-pub use crate::redact::{RedactPreset, Redactor};
+pub use crate::redact::{RedactPreset, Redactions, Redactor};
 use crate::store::{Durability, Retention};
 use crate::tokens::{MediaPrices, MediaTokens};
 use crate::window::{SummaryRole, WindowAdvance};

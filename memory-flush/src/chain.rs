@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use memory_core::StoredMessage;
-use memory_core::resource::Redactor;
+use memory_core::resource::{Redactions, Redactor};
 
 use crate::rule_based::RuleBasedSummarizer;
 use crate::summarize::{SummarizeError, Summarizer, SummaryRequest, accept_summary};
@@ -84,22 +84,20 @@ impl FallbackChain {
     /// # Cancel safety
     /// Dropping the future drops the summarizer's; it has no other effect.
     pub async fn run(&self, request: SummaryRequest, timer: &dyn Timer) -> Summary {
-        let mut declined = Vec::new();
+        let (mut declined, mut redactions) = (Vec::new(), Redactions::default());
         for step in &self.steps {
             let reason = match attempt(&**step, request.clone(), timer, self.time_limit).await {
                 Outcome::Written(text) => {
-                    match accept_summary(
-                        &self.redacted(text),
-                        request.max_tokens,
-                        &*request.counter,
-                    ) {
+                    let text = self.redacted(text, &mut redactions);
+                    match accept_summary(&text, request.max_tokens, &*request.counter) {
                         Ok(text) => {
-                            return Summary { text, summarizer: step.name().into(), declined };
+                            let summary = Summary::new(text, step.name());
+                            return Summary { declined, redactions, ..summary };
                         }
                         Err(rejected) => rejected.to_string(),
                     }
                 }
-                Outcome::Failed(error) => self.redacted(error.to_string()),
+                Outcome::Failed(error) => self.redacted(error.to_string(), &mut redactions),
                 Outcome::TimedOut => {
                     format!("it took longer than {:?}: raise the time limit", self.time_limit)
                 }
@@ -107,39 +105,45 @@ impl FallbackChain {
             };
             declined.push(Declined { summarizer: step.name().into(), reason: shortened(&reason) });
         }
-        Summary { declined, ..self.by_rule(&request) }
+        let mut summary = self.by_rule(&request);
+        redactions.add(summary.redactions);
+        summary.redactions = redactions;
+        Summary { declined, ..summary }
     }
 
     /// The summary to use if no summarizer writes one.
     pub(crate) fn by_rule(&self, request: &SummaryRequest) -> Summary {
+        let mut redactions = Redactions::default();
         let text = match &self.redactor {
-            Some(redactor) => self.last.write(&without_secrets(request, redactor)),
+            Some(redactor) => self.last.write(&without_secrets(request, redactor, &mut redactions)),
             None => self.last.write(request),
         };
-        Summary::new(text, RuleBasedSummarizer::NAME)
+        Summary { redactions, ..Summary::new(text, RuleBasedSummarizer::NAME) }
     }
 
-    fn redacted(&self, text: String) -> String {
+    fn redacted(&self, text: String, redactions: &mut Redactions) -> String {
         match &self.redactor {
-            Some(redactor) => redactor.redact_string(text),
+            Some(redactor) => redactor.redact_string_counting(text, redactions),
             None => text,
         }
     }
 }
 
 /// Redacts before the rules cut the text, because the patterns would not match a cut secret.
-fn without_secrets(request: &SummaryRequest, redactor: &Redactor) -> SummaryRequest {
+fn without_secrets(
+    request: &SummaryRequest,
+    redactor: &Redactor,
+    redactions: &mut Redactions,
+) -> SummaryRequest {
+    let previous = request
+        .previous
+        .as_deref()
+        .map(|text| redactor.redact_string_counting(text.into(), redactions).into());
     let messages = request.messages.iter().map(|stored| {
-        StoredMessage::new(stored.meta.clone(), redactor.redact(stored.message.clone()))
+        let message = redactor.redact_counting(stored.message.clone(), redactions);
+        StoredMessage::new(stored.meta.clone(), message)
     });
-    SummaryRequest {
-        previous: request
-            .previous
-            .as_deref()
-            .map(|text| redactor.redact_string(text.into()).into()),
-        messages: messages.collect(),
-        ..request.clone()
-    }
+    SummaryRequest { messages: messages.collect(), previous, ..request.clone() }
 }
 
 /// The outcome of one attempt.
@@ -191,13 +195,20 @@ pub struct Summary {
     pub summarizer: String,
     /// The summarizers that were tried before, with the reasons of their failures.
     pub declined: Vec<Declined>,
+    /// The places that the [redactor](FallbackChain::redactor) replaced in the text and the reasons.
+    pub redactions: Redactions,
 }
 
 impl Summary {
     /// A summary by this summarizer, the first that was tried.
     #[must_use]
     pub fn new(text: impl Into<String>, summarizer: impl Into<String>) -> Self {
-        Self { text: text.into(), summarizer: summarizer.into(), declined: Vec::new() }
+        Self {
+            text: text.into(),
+            summarizer: summarizer.into(),
+            declined: Vec::new(),
+            redactions: Redactions::default(),
+        }
     }
 
     /// Why a fallback wrote the summary instead of the preferred summarizer, if so.

@@ -205,11 +205,8 @@ mod tests {
         let places = |numbers: &[u64]| numbers.iter().copied().map(Sequence::new).collect();
         // A strategy may list places in any order.
         let plan = FlushPlan::new(&input, places(&[5]), places(&[3, 2]));
-        let summary = Summary {
-            text: text.into(),
-            summarizer: "model".into(),
-            declined: vec![Declined { summarizer: "other".into(), reason: "status 529".into() }],
-        };
+        let declined = Declined { summarizer: "other".into(), reason: "status 529".into() };
+        let summary = Summary { declined: vec![declined], ..Summary::new(text, "model") };
         let id = MessageId::new(Uuid::from_u128(9));
         let written = WrittenSummary::new(&summary, id, now(), &policy, &EstimateCounter);
         let record = FlushRecord {

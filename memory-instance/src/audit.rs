@@ -1,9 +1,12 @@
 //! The audit log: a record of each write, without its contents.
 
+mod privacy;
+
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
+use memory_core::resource::{ExclusionReason, RedactPreset};
 use memory_core::store::{Applied, FlushReceipt, NewMessage, Splice};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -34,6 +37,23 @@ pub struct AuditEvent<'a> {
     pub messages: u64,
     /// The tokens of the written messages, or those that a flush or rewind frees.
     pub tokens: u64,
+    /// Why a message was excluded; `None` for other operations. Omitted from JSON if `None`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<ExclusionReason>,
+    /// The number of places that a redaction replaced; 0 for other operations. Omitted from JSON if 0.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub matches: u64,
+    /// The indexes of the `redact_patterns` that matched. Omitted from JSON if empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub patterns: Vec<usize>,
+    /// The presets that matched. Omitted from JSON if empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub presets: Vec<RedactPreset>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The operation of an [`AuditEvent`].
@@ -65,6 +85,10 @@ pub enum AuditOperation {
     Delete,
     /// A part of a copy, fork or restored backup was written.
     Copy,
+    /// A message was not stored, or not with its contents. Recorded when its batch is prepared.
+    Exclude,
+    /// Secrets in the messages of a batch, or in a summary, were replaced. Recorded when the batch is prepared.
+    Redact,
 }
 
 impl AuditOperation {
@@ -84,6 +108,8 @@ impl AuditOperation {
             Self::Rewrite => "rewrite",
             Self::Delete => "delete",
             Self::Copy => "copy",
+            Self::Exclude => "exclude",
+            Self::Redact => "redact",
         }
     }
 }
@@ -159,9 +185,7 @@ pub(crate) struct Audit<'a> {
 impl<'a> Audit<'a> {
     /// Begins the record of a write, which is computed only if someone receives it.
     pub(crate) fn begin(inner: &'a Inner, audited: impl FnOnce() -> Option<Audited>) -> Self {
-        let is_received = inner.backend.audit.is_some()
-            || tracing::enabled!(target: TARGET, tracing::Level::INFO);
-        Self { inner, audited: is_received.then(audited).flatten() }
+        Self { inner, audited: is_received(inner).then(audited).flatten() }
     }
 
     pub(crate) fn end<T>(mut self, done: &Result<T, WriteError>) {
@@ -175,17 +199,8 @@ impl<'a> Audit<'a> {
 
     pub(crate) fn record(&mut self, outcome: AuditOutcome) {
         let Some(Audited { operation, messages, tokens }) = self.audited.take() else { return };
-        let sink = self.inner.backend.audit.as_deref();
-        let key = &self.inner.key;
-        let event = AuditEvent {
-            operation,
-            outcome,
-            project: key.parts().map(|(project, ..)| project).unwrap_or_default(),
-            memory_id: &self.inner.rules.resource.id,
-            key_hash: hex(&Sha256::digest(key.as_str())),
-            messages,
-            tokens,
-        };
+        let mut event = AuditEvent::of(self.inner, operation, outcome);
+        (event.messages, event.tokens) = (messages, tokens);
         tracing::info!(
             target: TARGET,
             event = "write",
@@ -197,10 +212,39 @@ impl<'a> Audit<'a> {
             messages,
             tokens,
         );
-        if let Some(sink) = sink
-            && !caught(|| sink.record(&event).is_ok()).unwrap_or_default()
+        event.send(self.inner);
+    }
+}
+
+/// Whether someone receives the records of a memory.
+fn is_received(inner: &Inner) -> bool {
+    inner.backend.audit.is_some() || tracing::enabled!(target: TARGET, tracing::Level::INFO)
+}
+
+impl<'a> AuditEvent<'a> {
+    fn of(inner: &'a Inner, operation: AuditOperation, outcome: AuditOutcome) -> Self {
+        let key = &inner.key;
+        Self {
+            operation,
+            outcome,
+            project: key.parts().map(|(project, ..)| project).unwrap_or_default(),
+            memory_id: &inner.rules.resource.id,
+            key_hash: hex(&Sha256::digest(key.as_str())),
+            messages: 0,
+            tokens: 0,
+            reason: None,
+            matches: 0,
+            patterns: Vec::new(),
+            presets: Vec::new(),
+        }
+    }
+
+    /// Passes the record to the sink, if there is one.
+    fn send(&self, inner: &Inner) {
+        if let Some(sink) = inner.backend.audit.as_deref()
+            && !caught(|| sink.record(self).is_ok()).unwrap_or_default()
         {
-            let id = event.memory_id.to_owned();
+            let id = self.memory_id.to_owned();
             metrics::counter!("memory_audit_failures_total", "memory" => id).increment(1);
         }
     }

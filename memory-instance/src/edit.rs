@@ -38,7 +38,7 @@ pub struct Edited {
 #[derive(Debug, Clone)]
 enum Edit {
     Message(NewMessage, Option<Priority>, Option<ContentType>),
-    /// What may be stored of a message that is excluded.
+    /// The stub of a message that is excluded.
     Stub(NewMessage, Option<Priority>),
     Priority(Priority),
     ContentType(ContentType),
@@ -151,6 +151,7 @@ impl MemoryInstance {
         if self.inner.excludes_type(&content_type) {
             return Err(self.inner.all_excluded(OPERATION));
         }
+        let content_type = self.inner.persistable_type(content_type);
         self.edit(place, Edit::ContentType(content_type)).await
     }
 
@@ -188,8 +189,10 @@ impl Session {
 
 impl Inner {
     fn new_message(&self, entry: Entry) -> Result<Edit, MemoryError> {
-        let (priority, content_type) = (entry.priority, entry.content_type.clone());
+        let (priority, has_type) = (entry.priority, entry.content_type.is_some());
         let (message, exclusions) = self.prepare_one(OPERATION, entry)?;
+        // As it was redacted.
+        let content_type = has_type.then(|| message.content_type.clone());
         Ok(if exclusions.is_empty() {
             Edit::Message(message, priority, content_type)
         } else {

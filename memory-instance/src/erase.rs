@@ -97,7 +97,8 @@ impl MemoryInstance {
     ) -> Result<ErasureReceipt, MemoryError> {
         self.writable("erase messages of")?;
         let places: SequenceSet = places.into_iter().collect();
-        self.inner.erase(places, reason).await
+        let reason = self.inner.persistable_text(reason, Erase::MAX_REASON);
+        self.inner.erase(places, &reason).await
     }
 
     /// The records of the newest erasures, newest first; at most 64.

@@ -1,8 +1,10 @@
 //! Preparation of a batch: filtered, redacted, classified, counted, and checked against the limits.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use memory_core::limits::{BatchSize, LimitError, LimitKind};
+use memory_core::resource::{Redactions, Redactor};
 use memory_core::store::{Counters, NewMessage};
 use memory_core::{ContentType, Entry};
 
@@ -30,6 +32,7 @@ impl Inner {
         let millis = u64::try_from(now.as_millisecond()).unwrap_or_default();
         let mut size = BatchSize::new(rules.resource.limits);
         let mut exclusions = Exclusions::default();
+        let (mut redacted, mut redactions) = (0, Redactions::default());
         let messages: Arc<[NewMessage]> = entries
             .into_iter()
             .enumerate()
@@ -41,7 +44,9 @@ impl Inner {
                 }
                 let mut entry = self.persistable(index, entry, &mut exclusions)?;
                 if let Some(redactor) = &rules.redactor {
-                    entry.message = redactor.redact(entry.message);
+                    let before = redactions.replaced();
+                    entry = redacted_entry(redactor, entry, &mut redactions);
+                    redacted += u64::from(redactions.replaced() > before);
                 }
                 let id = self.backend.ids.message(millis);
                 Some(Ok(rules.policy.admit(entry, id, now, &*rules.counter)))
@@ -59,10 +64,33 @@ impl Inner {
                 return Err(MemoryError::TooLarge { key, index, tokens, budget });
             }
         }
-        for reason in exclusions.reasons() {
-            rules.telemetry.excluded(*reason);
-        }
+        self.record_exclusions(exclusions.reasons());
+        self.record_redactions(redacted, &redactions);
         Ok(Batch { messages, exclusions })
+    }
+
+    /// A content type that replaces the one of a stored message, without secrets.
+    pub(crate) fn persistable_type(&self, content_type: ContentType) -> ContentType {
+        let mut redactions = Redactions::default();
+        let content_type = match &self.rules.redactor {
+            Some(redactor) => redacted_type(redactor, content_type, &mut redactions),
+            None => content_type,
+        };
+        self.record_redactions(1, &redactions);
+        content_type
+    }
+
+    /// A text of the caller that is stored beside the messages, without secrets. Replacements make it no longer than this
+    /// many bytes.
+    pub(crate) fn persistable_text<'t>(&self, text: &'t str, most: usize) -> Cow<'t, str> {
+        let Some(redactor) = &self.rules.redactor else { return text.into() };
+        let mut redactions = Redactions::default();
+        let redacted = redactor.redact_string_counting(text.into(), &mut redactions);
+        if redactions.is_empty() {
+            return text.into();
+        }
+        self.record_redactions(0, &redactions);
+        cut(redacted, most.max(text.len())).into()
     }
 
     /// The entry as it may be stored: unchanged, or a stub that links a call and its results. `None` if nothing of it
@@ -143,4 +171,37 @@ impl Inner {
     pub(crate) fn over_limit(&self, reason: LimitError) -> MemoryError {
         MemoryError::Limit { key: self.key.clone(), reason }
     }
+}
+
+fn redacted_entry(redactor: &Redactor, entry: Entry, redactions: &mut Redactions) -> Entry {
+    let message = redactor.redact_counting(entry.message, redactions);
+    let content_type = entry.content_type.map(|it| redacted_type(redactor, it, redactions));
+    Entry { message, content_type, ..entry }
+}
+
+/// The name of a custom type is a text of the caller.
+fn redacted_type(
+    redactor: &Redactor,
+    content_type: ContentType,
+    redactions: &mut Redactions,
+) -> ContentType {
+    if !matches!(content_type, ContentType::Custom(_)) {
+        return content_type;
+    }
+    let mut found = Redactions::default();
+    let redacted = redactor.redact_string_counting(content_type.as_str().into(), &mut found);
+    if found.is_empty() {
+        return content_type;
+    }
+    redactions.add(found);
+    ContentType::from(&*cut(redacted, ContentType::MAX_BYTES))
+}
+
+/// A redacted text of at most this many bytes, because the replacement may be longer than the secret. It is never empty.
+fn cut(mut text: String, most: usize) -> String {
+    if text.is_empty() {
+        return Redactor::DEFAULT_REPLACEMENT.into();
+    }
+    text.truncate(text.floor_char_boundary(most));
+    text
 }

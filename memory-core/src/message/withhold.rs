@@ -14,7 +14,8 @@ impl Message {
     /// author names, tools that the provider ran, and fields that no dialect knows are left out.
     ///
     /// It makes and answers the same calls, in the same dialect where that can express it. `None` for a message without
-    /// calls and results of the application's tools, because nothing of it would remain.
+    /// calls and results of the application's tools, because nothing of it would remain, and for one that no dialect can
+    /// express without its contents: a call and its result in one message, without ids.
     ///
     /// # Examples
     ///
@@ -37,9 +38,13 @@ impl Message {
         let parts = self.parts();
         let kept = kept(&parts, &link, &arguments, replacement);
         let role = self.role();
-        // Some dialects cannot express each combination of calls and results as one message.
+        // Some dialects cannot express each combination of calls and results as one message, and an item of Responses is
+        // none without its id.
         let others = Dialect::ALL.into_iter().filter(|other| *other != self.dialect());
-        std::iter::once(self.dialect()).chain(others).find_map(|dialect| {
+        let has_ids = link.calls.iter().chain(&*link.results).all(|link| !link.id.is_empty());
+        let dialects = std::iter::once(self.dialect()).chain(others);
+        let mut dialects = dialects.filter(|it| has_ids || *it != Dialect::Responses);
+        dialects.find_map(|dialect| {
             let mut written = dialect.write(role, &kept).messages;
             let only = written.pop().filter(|_| written.is_empty())?;
             let stub = Self::from_any(only);
@@ -93,7 +98,7 @@ fn kept<'a>(
     kept
 }
 
-/// Blocks and items of tools that a provider defines have fields of their own, so they become those of functions.
+/// Calls and results of tools that a provider defines have other fields, so they become those of functions.
 fn kept_kind(kind: CallKind<'_>) -> CallKind<'_> {
     match kind {
         CallKind::Native(_) => CallKind::Function,

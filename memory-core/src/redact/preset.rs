@@ -5,7 +5,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::digits::Digits;
-use super::email;
+use super::{email, uuid};
 
 /// A kind of secret that [`Redactor`](super::Redactor) recognizes without a pattern.
 ///
@@ -33,12 +33,15 @@ pub enum RedactPreset {
     Phone,
     /// An IPv4 address: four numbers from 0 to 255 without leading zeros. Longer dotted numbers are not redacted.
     Ipv4,
+    /// A UUID (RFC 9562) in its usual form, 8, 4, 4, 4 and 12 hexadecimal digits with hyphens between them, in either case and
+    /// of any version. Not redacted are 32 digits without hyphens.
+    Uuid,
 }
 
 impl RedactPreset {
     /// All presets.
-    pub const ALL: [Self; 5] =
-        [Self::UsSsn, Self::CardNumber, Self::Email, Self::Phone, Self::Ipv4];
+    pub const ALL: [Self; 6] =
+        [Self::UsSsn, Self::CardNumber, Self::Email, Self::Phone, Self::Ipv4, Self::Uuid];
 
     /// The name in a resource.
     #[must_use]
@@ -49,6 +52,7 @@ impl RedactPreset {
             Self::Email => "email",
             Self::Phone => "phone",
             Self::Ipv4 => "ipv4",
+            Self::Uuid => "uuid",
         }
     }
 
@@ -60,6 +64,7 @@ impl RedactPreset {
             Self::Email => email::find(text, found),
             Self::Phone => Digits::of(text).phone_numbers(found),
             Self::Ipv4 => Digits::of(text).ipv4_addresses(found),
+            Self::Uuid => uuid::find(text, found),
         }
     }
 }

@@ -180,6 +180,24 @@ fn keys_that_become_equal_are_numbered() {
 }
 
 #[test]
+fn replaced_places_are_counted_once() {
+    let redactor = Redactor::new(&["no-match", "ab+", "b{3}", "\\d{4}"], "*").unwrap();
+    let redactor = redactor.with_presets(&RedactPreset::ALL);
+    let mut redactions = Redactions::default();
+    let nothing = redactor.redact_counting(Message::user("nothing"), &mut redactions);
+    assert_eq!((nothing, redactions.is_empty()), (Message::user("nothing"), true));
+    // Overlapping, nested in JSON, and a number.
+    let message = json!({"role": "user", "content": "{\"x\": \"abbb and abb\"}", "n": 1234});
+    let message = Message::from_value(message).unwrap();
+    let _ = redactor.redact_counting(message, &mut redactions);
+    assert_eq!((redactions.replaced(), redactions.patterns()), (3, vec![1, 2, 3]));
+    assert!(redactions.presets().is_empty());
+    let text = redactor.redact_string_counting("ann@example.com".into(), &mut redactions);
+    assert_eq!((text.as_str(), redactions.replaced()), ("*", 4));
+    assert_eq!(redactions.presets(), [RedactPreset::Email]);
+}
+
+#[test]
 fn overlapping_matches_become_one() {
     let text = |patterns: &[&str], text: &str| {
         redacted(patterns, json!({"role": "user", "content": text}))["content"].clone()

@@ -191,6 +191,7 @@ impl Inner {
         let rules = &self.rules;
         let request = SummaryRequest::new(messages, &rules.settings, Arc::clone(&rules.counter))?;
         let summary = rules.chain.run(request, &TokioTimer).await;
+        self.record_redactions(1, &summary.redactions);
         let (id, now) =
             (self.backend.ids.message(self.backend.clock.now_millis()), self.backend.now());
         WrittenSummary::new(&summary, id, now, &rules.policy, &*rules.counter)

@@ -225,6 +225,46 @@ async fn errors_name_the_index_in_the_batch(on: On) {
     assert_eq!((reason.kind, reason.index), (LimitKind::ContentTypes, 2));
 }
 
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn appends_with_a_policy_take_no_more_requests() {
+    use memory_redis_testkit::Server;
+    let mut counts = Vec::new();
+    for has_policy in [false, true] {
+        let server = Server::start().await;
+        let builder = if has_policy {
+            with(resource()).with_audit_sink(std::sync::Arc::new(Silent))
+        } else {
+            with(hybrid(10_000))
+        };
+        let manager = builder.open(server.url()).await.unwrap();
+        let memory = manager.memory("m", "k").unwrap();
+        memory.append(Message::user("first")).await.unwrap();
+        server.reset_stats().await;
+        for _ in 0..20 {
+            memory.append(Message::user("a")).await.unwrap();
+            let batch = if has_policy { vec![said("b"), secret()] } else { vec![said("b")] };
+            memory.append_all(batch).await.unwrap();
+        }
+        counts.push(server.command_counts().await);
+    }
+    assert_eq!(counts[0], counts[1]);
+}
+
+#[cfg(feature = "redis")]
+#[derive(Debug)]
+struct Silent;
+
+#[cfg(feature = "redis")]
+impl memory_instance::AuditSink for Silent {
+    fn record(
+        &self,
+        _: &memory_instance::AuditEvent<'_>,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        Ok(())
+    }
+}
+
 async fn large_excluded_message_is_no_error(on: On) {
     let mut resource = resource();
     resource.max_tokens = Some(100);

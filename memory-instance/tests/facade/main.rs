@@ -63,6 +63,7 @@ mod read;
 mod replaced;
 mod rollback;
 mod search;
+mod secrets;
 mod shutdown;
 mod support;
 mod system_prompt;

@@ -103,15 +103,20 @@ proptest! {
                 continue;
             }
             let Some(stub) = message.withheld("[gone]") else {
-                prop_assert!(message.tool_link().is_none(), "{:?}", message.to_value());
+                // Without ids, a call and its result in one message are not known to be a pair.
+                let ToolLink { calls, results, .. } = message.tool_link();
+                prop_assert!(calls.is_empty() == results.is_empty(), "{:?}", message.to_value());
                 continue;
             };
-            prop_assert_eq!(stub.tool_link(), message.tool_link());
+            // A call without an id is no item of Responses, so it is written as a message of another dialect.
+            let (before, after) = (message.tool_link(), stub.tool_link());
+            prop_assert_eq!((after.calls, after.results), (before.calls, before.results));
             let text = stub.to_json().unwrap();
             prop_assert!(CONTENTS.iter().all(|content| !text.contains(content)), "{}", text);
-            prop_assert_eq!(stub.withheld("[gone]").as_ref(), Some(&stub));
+            prop_assert_eq!(stub.withheld("[gone]"), Some(stub.clone()));
             stored.push(stub);
         }
+        prop_assume!(stored.iter().any(|message| !message.is_blank()));
         let profile = Profile::new(name, None);
         let options = WindowOptions::new(1_000_000).with_profile(profile.clone());
         if let Ok(window) = trim_messages(stored, &EstimateCounter, options) {

@@ -265,6 +265,32 @@ fn ipv4_addresses() {
 }
 
 #[test]
+fn uuids() {
+    check(
+        RedactPreset::Uuid,
+        &[
+            ("f81d4fae-7dec-11d0-a765-00a0c91e6bf6", "*"),
+            ("00000000-0000-0000-0000-000000000000", "*"),
+            ("01890A5D-AC96-774B-BCCE-B302099A8057", "*"),
+            ("{f81d4fae-7dec-11d0-a765-00a0c91e6bf6}", "{*}"),
+            ("urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6", "urn:uuid:*"),
+            ("user_f81d4fae-7dec-11d0-a765-00a0c91e6bf6.png", "user_*.png"),
+            ("f81d4fae-7dec-11d0-a765-00a0c91e6bf6,01890a5d-ac96-774b-bcce-b302099a8057", "*,*"),
+        ],
+        &[
+            "f81d4fae7dec11d0a76500a0c91e6bf6",
+            "g81d4fae-7dec-11d0-a765-00a0c91e6bf6",
+            "f81d4fae-7dec-11d0-a765-00a0c91e6bf",
+            "f81d4fae-7dec-11d0-a765-00a0c91e6bf61",
+            "xf81d4fae-7dec-11d0-a765-00a0c91e6bf6",
+            "f81d4fae-7dec-11d0a-765-00a0c91e6bf6",
+            "f81d4fae_7dec_11d0_a765_00a0c91e6bf6",
+            "f81d4fae-7dec-11d0-a765",
+        ],
+    );
+}
+
+#[test]
 fn json_number_is_recognized() {
     let presets = [RedactPreset::CardNumber];
     let redactor = Redactor::new::<&str>(&[], "*").unwrap().with_presets(&presets);

@@ -52,6 +52,7 @@ mod main_job;
 mod mistakes;
 mod on_redis;
 mod on_redis_servers;
+mod privacy;
 mod several;
 mod support;
 mod unknown_resource;
