@@ -191,7 +191,7 @@ fn counter(resource: &MemoryResource) -> Result<Arc<dyn TokenCounter>, MemoryErr
             Tokenizer::Cl100kBase => Some(Vocabulary::Cl100kBase),
             _ => None,
         };
-        if let Some(counter) = vocabulary.and_then(TiktokenCounter::new) {
+        if let Some(counter) = vocabulary.map(TiktokenCounter::new) {
             return Ok(Arc::new(counter));
         }
     }

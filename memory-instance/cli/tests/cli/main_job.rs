@@ -158,8 +158,5 @@ fn tokens(message: &Message) -> u64 {
 }
 
 fn with_counter(count: impl FnOnce(&dyn TokenCounter) -> u64) -> u64 {
-    thread_local! {
-        static COUNTER: TiktokenCounter = TiktokenCounter::new(Vocabulary::O200kBase).unwrap();
-    }
-    COUNTER.with(|counter| count(counter))
+    count(&TiktokenCounter::new(Vocabulary::O200kBase))
 }
