@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::builder::PossibleValuesParser;
 
+use crate::features::Forms;
 use crate::run::cargo;
 use crate::servers::CONTAINER_TESTS;
 use crate::steps::{Outcome, Steps, Strictness};
@@ -34,7 +35,7 @@ const STEPS: [Step; 13] = [
     ("clippy", clippy),
     ("panics", panics),
     ("doc", doc),
-    ("features", features::check),
+    ("features", || features::check(Forms::All)),
 ];
 
 /// Only where it is named, or everything is to be checked: it compiles 150 crates that nothing else
@@ -49,6 +50,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut steps = Steps::default();
     run_steps(&mut steps, &args.only);
     steps.finish(Strictness::from(args.strict))
+}
+
+/// Runs all steps of CI: of the forms of crates only those without features, because each form compiles its dependencies
+/// anew.
+pub(crate) fn run_in_ci(steps: &mut Steps) {
+    for (name, check) in STEPS {
+        match name {
+            "features" => steps.step(name, || features::check(Forms::Bare)),
+            _ => steps.step(name, check),
+        }
+    }
 }
 
 /// Runs the named steps, or when none is named all except the tests on containers.
