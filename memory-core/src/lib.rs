@@ -11,6 +11,7 @@ pub mod conformance;
 mod counters;
 pub mod dialect;
 mod erasure;
+mod error_code;
 mod error_text;
 mod eviction;
 mod flush_settings;
@@ -53,6 +54,7 @@ mod auto_traits;
 pub use check_request::check_request;
 #[doc(inline)]
 pub use clock::Clock;
+pub use error_code::ErrorCode;
 #[doc(inline)]
 pub use health::MemoryHealth;
 pub use key::{KeyError, MemoryKey};

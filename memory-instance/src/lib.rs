@@ -105,8 +105,8 @@ pub use memory_core::store::{
     SearchCoverage, SearchHit, SearchQuery, SearchResults, SearchScope, Version, WriteId, WriterId,
 };
 pub use memory_core::{
-    ContentType, Entry, MemoryHealth, MemoryKey, MemoryResource, MemoryStore, Message, Priority,
-    Profile, Request, Role, Sequence, StoredMessage, TokenCounter, WindowOptions,
+    ContentType, Entry, ErrorCode, MemoryHealth, MemoryKey, MemoryResource, MemoryStore, Message,
+    Priority, Profile, Request, Role, Sequence, StoredMessage, TokenCounter, WindowOptions,
 };
 pub use memory_flush::{
     CompactOptions, Compacted, FlushInput, FlushPlan, FlushStrategy, SummarizeError, Summarizer,

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use memory_core::ErrorCode;
 use memory_core::lease::OwnerId;
 use memory_core::sibling::{cut_error_source, cut_error_text};
 use memory_core::store::Applied;
@@ -78,6 +79,25 @@ pub enum LockErrorKind {
     NoRuntime,
     /// Anything else; see [`source`](StdError::source).
     Backend,
+}
+
+impl LockErrorKind {
+    /// Its stable code.
+    #[must_use]
+    pub const fn code(&self) -> ErrorCode {
+        match self {
+            Self::InvalidKey => ErrorCode::TemplateError,
+            Self::InvalidOptions | Self::NoRuntime => ErrorCode::ConfigError,
+            Self::WaitTimeout { .. } | Self::NoAnswer { .. } => ErrorCode::Timeout,
+            Self::Busy | Self::Unavailable | Self::Refused | Self::Replaced | Self::ShutDown => {
+                ErrorCode::Unavailable
+            }
+            Self::Authentication => ErrorCode::Unauthorized,
+            Self::Corrupt => ErrorCode::Corrupt,
+            Self::OwnLease => ErrorCode::InvalidOperation,
+            Self::Backend => ErrorCode::Internal,
+        }
+    }
 }
 
 /// The operation in which a [`LockError`] occurred.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{RestoreRefusal, StoreOperation};
 use crate::applied::Applied;
+use crate::error_code::ErrorCode;
 use crate::error_text::{cut_error_source, cut_error_text};
 use crate::key::MemoryKey;
 use crate::lease::FencingToken;
@@ -120,6 +121,28 @@ pub enum StoreErrorKind {
 }
 
 impl StoreErrorKind {
+    /// Its stable code.
+    #[must_use]
+    pub const fn code(&self) -> ErrorCode {
+        match self {
+            Self::Locked { .. }
+            | Self::Fenced { .. }
+            | Self::WriterForgotten { .. }
+            | Self::Conflict
+            | Self::Unfinished
+            | Self::Exists => ErrorCode::Conflict,
+            Self::Unavailable(_) | Self::CircuitOpen { .. } | Self::Replaced(_) => {
+                ErrorCode::Unavailable
+            }
+            Self::Full(_) => ErrorCode::QuotaExceeded,
+            Self::Authentication(_) | Self::ReadOnly(_) => ErrorCode::Unauthorized,
+            Self::Corrupt(_) => ErrorCode::Corrupt,
+            Self::Newer { .. } => ErrorCode::ConfigError,
+            Self::NotRestorable(_) | Self::Invalid(_) => ErrorCode::InvalidOperation,
+            Self::Other(_) => ErrorCode::Internal,
+        }
+    }
+
     fn cut(self) -> Self {
         match self {
             Self::Unavailable(text) => Self::Unavailable(cut_error_text(text)),

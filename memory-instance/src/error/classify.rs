@@ -1,7 +1,8 @@
-//! Classification of errors: applied or not, retryable, and by cause.
+//! Classification of errors: applied or not, retryable, by cause and by code.
 
 use std::error::Error as _;
 
+use memory_core::ErrorCode;
 use memory_core::sibling::cut_error_text;
 use memory_core::store::{Applied, StoreErrorKind};
 use memory_lock::{LockErrorKind, LostReason};
@@ -48,6 +49,42 @@ impl MemoryError {
             | Self::LeasesElsewhere { .. }
             | Self::NoTokenizer { .. }
             | Self::Url { .. } => Applied::No,
+        }
+    }
+
+    /// Its stable code, such as `conflict`: for programs, dashboards and other languages.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Store(error) => error.kind().code(),
+            Self::Lock(failure) => failure.reason.kind().code(),
+            Self::OpenLeases(failure) => failure.reason.kind().code(),
+            Self::Append(failure) => failure.reason.code(),
+            Self::LeaseLost { .. } | Self::TurnEnded { .. } | Self::Contended { .. } => {
+                ErrorCode::Conflict
+            }
+            Self::TimedOut { .. } => ErrorCode::Timeout,
+            Self::ShutDown { .. } => ErrorCode::Unavailable,
+            Self::TooLarge { .. } | Self::Context { .. } => ErrorCode::QuotaExceeded,
+            Self::Limit { .. } => ErrorCode::SafetyLimitExceeded,
+            Self::ReadOnly { .. } => ErrorCode::Unauthorized,
+            Self::OwnTurn { .. } | Self::EmptyBatch { .. } | Self::Message(_) => {
+                ErrorCode::InvalidOperation
+            }
+            Self::NoOpenCall { .. } | Self::UnknownResource { .. } | Self::UnknownAgent { .. } => {
+                ErrorCode::NotFound
+            }
+            Self::Template(_) | Self::Key(_) => ErrorCode::TemplateError,
+            Self::Plan { .. } | Self::Panicked { .. } => ErrorCode::Internal,
+            Self::Resource(_)
+            | Self::DuplicateResource { .. }
+            | Self::DuplicateAgent { .. }
+            | Self::NoKey { .. }
+            | Self::UnknownStrategy { .. }
+            | Self::NotDurable { .. }
+            | Self::LeasesElsewhere { .. }
+            | Self::NoTokenizer { .. }
+            | Self::Url { .. } => ErrorCode::ConfigError,
         }
     }
 

@@ -38,7 +38,9 @@ fn retryability_is_the_same_in_all_crates() {
         answers.push(("MemoryError::Lock", locked.is_retryable()));
         let begin = ExclusiveError::<()>::Begin(Box::new(locked));
         answers.push(("ExclusiveError", begin.is_retryable()));
+        let mut codes = vec![leases.code()];
         if let Some(store) = store {
+            codes.push(store.code());
             answers.push((
                 "StoreError",
                 StoreError::new(StoreOperation::Append, store.clone()).is_retryable(),
@@ -48,6 +50,9 @@ fn retryability_is_the_same_in_all_crates() {
         }
         for (crate_error, answer) in answers {
             assert_eq!(answer, retryable, "{event}: {crate_error}");
+        }
+        for code in codes {
+            assert!(code.may_be_retried() || !retryable, "{event}: {code}");
         }
     }
 }
@@ -67,4 +72,34 @@ fn lease_open_failure_is_not_a_url_error() {
     assert!(error.to_string().starts_with("open the leases of sqlite://x.db: "), "{error}");
     assert!(error.chain().ends_with("permission denied"), "{}", error.chain());
     assert!(error.is_retryable() && error.applied() == Applied::No);
+}
+
+/// The codes that callers and dashboards rely on.
+#[test]
+fn codes_of_frequent_errors_are_stable() {
+    let key = || MemoryKey::new("p", "m", "k").unwrap();
+    let store = |kind| MemoryError::Store(StoreError::new(StoreOperation::Append, kind));
+    let lock = |kind| {
+        MemoryError::Lock(Box::new(lease_failure(LockError::new(kind, LockOperation::Acquire))))
+    };
+    let waited = Duration::from_secs(1);
+    for (error, code) in [
+        (store(StoreErrorKind::Conflict), "conflict"),
+        (store(StoreErrorKind::Locked { remaining: None }), "conflict"),
+        (store(StoreErrorKind::Full(String::new())), "quota_exceeded"),
+        (store(StoreErrorKind::Unavailable(String::new())), "unavailable"),
+        (store(StoreErrorKind::ReadOnly(String::new())), "unauthorized"),
+        (store(StoreErrorKind::Corrupt(String::new())), "corrupt"),
+        (store(StoreErrorKind::Other(String::new())), "internal"),
+        (lock(LockErrorKind::WaitTimeout { waited, holder_remaining: None }), "timeout"),
+        (lock(LockErrorKind::Unavailable), "unavailable"),
+        (MemoryError::EmptyBatch { key: key() }, "invalid_operation"),
+        (MemoryError::ReadOnly { operation: "append to", key: key() }, "unauthorized"),
+        (MemoryError::UnknownResource { id: "a".into(), known: "b".into() }, "not_found"),
+        (MemoryError::NoKey { resource: "a".into() }, "config_error"),
+        (MemoryError::Key(MemoryKey::new("p", "m", "").unwrap_err()), "template_error"),
+        (MemoryError::TimedOut { operation: "append to", key: key(), waited }, "timeout"),
+    ] {
+        assert_eq!(error.code().as_str(), code, "{error}");
+    }
 }

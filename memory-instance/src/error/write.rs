@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use memory_core::MemoryKey;
 use memory_core::store::{Applied, StoreError, StoreErrorKind};
+use memory_core::{ErrorCode, MemoryKey};
 use memory_lock::LockErrorKind;
 
 use super::{LeaseError, MemoryError};
@@ -47,6 +47,17 @@ impl WriteError {
             Self::Lock(failure) => failure.applied,
             Self::OwnTurn { .. } => Applied::No,
             Self::TimedOut { .. } => Applied::Unknown,
+        }
+    }
+
+    /// Its stable code.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Store(error) => error.kind().code(),
+            Self::Lock(failure) => failure.reason.kind().code(),
+            Self::OwnTurn { .. } => ErrorCode::InvalidOperation,
+            Self::TimedOut { .. } => ErrorCode::Timeout,
         }
     }
 
