@@ -68,9 +68,10 @@ impl MemoryError {
             Self::TooLarge { .. } | Self::Context { .. } => ErrorCode::QuotaExceeded,
             Self::Limit { .. } => ErrorCode::SafetyLimitExceeded,
             Self::ReadOnly { .. } => ErrorCode::Unauthorized,
-            Self::OwnTurn { .. } | Self::EmptyBatch { .. } | Self::Message(_) => {
-                ErrorCode::InvalidOperation
-            }
+            Self::OwnTurn { .. }
+            | Self::EmptyBatch { .. }
+            | Self::Excluded { .. }
+            | Self::Message(_) => ErrorCode::InvalidOperation,
             Self::NoOpenCall { .. } | Self::UnknownResource { .. } | Self::UnknownAgent { .. } => {
                 ErrorCode::NotFound
             }
