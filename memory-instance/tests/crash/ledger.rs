@@ -118,6 +118,7 @@ impl Ledger {
                     self.first.insert(batch, first);
                     self.tally.landed += 1;
                 }
+                AppendOutcome::Excluded => panic!("no message of {batch:?} is excluded"),
             }
             let third = memory.send(&prepared).await.unwrap().outcome;
             let first = Some(memory_core::Sequence::new(self.first[&batch]));
