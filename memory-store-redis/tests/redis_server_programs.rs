@@ -11,12 +11,12 @@ use prefixed::{Prefixed, runtime};
 fn cluster_matches_the_reference() {
     let runtime = runtime();
     let cluster = runtime.block_on(Cluster::start());
-    run(&runtime, 32, || Prefixed::new(&cluster.url(), TokenChecks::LiveLeases));
+    run(&runtime, 12, || Prefixed::new(&cluster.url(), TokenChecks::LiveLeases));
 }
 
 #[test]
 fn master_named_by_sentinels_matches_the_reference() {
     let runtime = runtime();
     let sentinels = runtime.block_on(Sentinels::start());
-    run(&runtime, 32, || Prefixed::new(&sentinels.url(), TokenChecks::LiveLeases));
+    run(&runtime, 12, || Prefixed::new(&sentinels.url(), TokenChecks::LiveLeases));
 }

@@ -83,7 +83,7 @@ fn run_all(family: Family, seeds: &[u64]) {
 #[test]
 fn random_programs_keep_all_promises() {
     let first = setting("MEMORY_MODEL_FIRST_SEED", 0);
-    let count = setting("MEMORY_MODEL_PROGRAMS", 3_500);
+    let count = setting("MEMORY_MODEL_PROGRAMS", 1_000);
     let seeds: Vec<u64> = kept(KEPT).chain(first..first + count).collect();
     eprintln!("seeds {first}.. and the kept ones");
     run_all(Family::Plain, &seeds);
@@ -92,7 +92,7 @@ fn random_programs_keep_all_promises() {
 #[test]
 fn programs_with_rollbacks_keep_all_promises() {
     let first = setting("MEMORY_MODEL_FIRST_ROLLBACK", 0);
-    let count = setting("MEMORY_MODEL_ROLLBACKS", 1_000);
+    let count = setting("MEMORY_MODEL_ROLLBACKS", 300);
     let seeds: Vec<u64> = kept(KEPT_ROLLBACKS).chain(first..first + count).collect();
     eprintln!("programs with rollbacks, seeds {first}.. and the kept ones");
     run_all(Family::Rollbacks, &seeds);
@@ -101,7 +101,7 @@ fn programs_with_rollbacks_keep_all_promises() {
 #[test]
 fn programs_with_prompts_keep_all_promises() {
     let first = setting("MEMORY_MODEL_FIRST_PROMPTS", 0);
-    let count = setting("MEMORY_MODEL_PROMPTS", 1_000);
+    let count = setting("MEMORY_MODEL_PROMPTS", 300);
     let seeds: Vec<u64> = kept(KEPT_PROMPTS).chain(first..first + count).collect();
     eprintln!("programs with prompts, seeds {first}.. and the kept ones");
     run_all(Family::Prompts, &seeds);
@@ -110,7 +110,7 @@ fn programs_with_prompts_keep_all_promises() {
 #[test]
 fn programs_with_expiries_keep_all_promises() {
     let first = setting("MEMORY_MODEL_FIRST_EXPIRY", 0);
-    let count = setting("MEMORY_MODEL_EXPIRIES", 150);
+    let count = setting("MEMORY_MODEL_EXPIRIES", 75);
     let seeds: Vec<u64> = kept(KEPT_EXPIRIES).chain(first..first + count).collect();
     eprintln!("programs in which a TTL ends, seeds {first}.. and the kept ones");
     run_all(Family::Expiries, &seeds);
@@ -119,7 +119,7 @@ fn programs_with_expiries_keep_all_promises() {
 #[test]
 fn programs_with_archives_keep_all_promises() {
     let first = setting("MEMORY_MODEL_FIRST_PAST", 0);
-    let count = setting("MEMORY_MODEL_PAST", 400);
+    let count = setting("MEMORY_MODEL_PAST", 200);
     let seeds: Vec<u64> = kept(KEPT_PAST).chain(first..first + count).collect();
     eprintln!("programs with archives, seeds {first}.. and the kept ones");
     run_all(Family::Past, &seeds);
@@ -128,7 +128,7 @@ fn programs_with_archives_keep_all_promises() {
 #[test]
 fn same_program_gives_the_same_trace() {
     // In the last one two leases of a process are lost at once; their order was once that of a hash map.
-    let plain = (0..setting("MEMORY_MODEL_TWICE", 300)).chain([1191]).map(Program::numbered);
+    let plain = (0..setting("MEMORY_MODEL_TWICE", 60)).chain([1191]).map(Program::numbered);
     let others = (0..30).map(Program::with_rollbacks).chain((0..30).map(Program::with_prompts));
     let others = others.chain((0..30).map(Program::with_past));
     for program in plain.chain(others) {
