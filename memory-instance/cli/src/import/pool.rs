@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use indicatif::ProgressBar;
-use memory_core::store::{AppendOutcome, WriteId};
+use memory_core::store::{AppendOutcome, Appended, WriteId};
 use memory_core::{MemoryKey, Message};
 use memory_instance::{MemoryError, MemoryManager};
 use tokio::runtime::Handle;
@@ -46,6 +46,7 @@ pub(crate) struct ImportTally {
     pub(super) appended: AtomicU64,
     pub(super) skipped: AtomicU64,
     pub(super) excluded: AtomicU64,
+    pub(super) withheld: AtomicU64,
     pub(super) failed: AtomicU64,
 }
 
@@ -164,9 +165,17 @@ impl Pool {
     async fn append(&self, key: &MemoryKey, line: Line) {
         let tally = &self.0.tally;
         match self.send(key, line.write, line.message).await {
-            Ok(AppendOutcome::Appended { .. }) => tally.appended.fetch_add(1, Ordering::Relaxed),
-            Ok(AppendOutcome::Duplicate { .. }) => tally.skipped.fetch_add(1, Ordering::Relaxed),
-            Ok(AppendOutcome::Excluded) => tally.excluded.fetch_add(1, Ordering::Relaxed),
+            Ok(Appended { outcome, withheld, .. }) => {
+                let count = match outcome {
+                    AppendOutcome::Appended { .. } => {
+                        tally.withheld.fetch_add(withheld.len() as u64, Ordering::Relaxed);
+                        &tally.appended
+                    }
+                    AppendOutcome::Duplicate { .. } => &tally.skipped,
+                    AppendOutcome::Excluded => &tally.excluded,
+                };
+                count.fetch_add(1, Ordering::Relaxed)
+            }
             Err(error) => {
                 if let Some(lane) = locked(&self.0.lanes).get_mut(key) {
                     lane.failed = true;
@@ -184,10 +193,10 @@ impl Pool {
         key: &MemoryKey,
         write: WriteId,
         message: Message,
-    ) -> Result<AppendOutcome, MemoryError> {
+    ) -> Result<Appended, MemoryError> {
         let memory = self.0.manager.memory_at(key)?;
         let prepared = memory.prepare_as(write, [message])?;
-        Ok(memory.send(&prepared).await?.outcome)
+        memory.send(&prepared).await
     }
 
     pub(crate) fn tally(&self) -> &ImportTally {

@@ -19,6 +19,8 @@ pub(crate) struct Report {
     skipped: u64,
     /// Messages that the resource's privacy policy excludes.
     excluded: u64,
+    /// Of the appended messages, those whose contents the privacy policy excludes: calls and results of tools.
+    withheld: u64,
     /// Messages that could not be appended.
     failed: u64,
     /// Records that were passed over because they are bad.
@@ -44,7 +46,7 @@ impl Report {
         #[expect(clippy::cast_precision_loss, reason = "a rate for people to read")]
         let done = (appended + skipped) as f64;
         let messages_per_second = (done / took.as_secs_f64().max(1e-9)).round();
-        let excluded = count(&tally.excluded);
+        let (excluded, withheld) = (count(&tally.excluded), count(&tally.withheld));
         let (read, failed) = (count(&tally.read), count(&tally.failed));
         let keys = pool.keys() as u64;
         let Findings { bad, left_out, replaced: replaced_surrogates, .. } = *findings;
@@ -53,6 +55,7 @@ impl Report {
             appended,
             skipped,
             excluded,
+            withheld,
             failed,
             bad,
             left_out,
