@@ -1,5 +1,6 @@
 //! Groups messages into units that are kept whole: a tool call with the results that answer it.
 
+mod classes;
 pub(crate) mod count;
 mod group;
 mod members;
@@ -11,10 +12,11 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+pub(crate) use self::classes::Rank;
+pub use self::classes::UnitClass;
 pub(crate) use self::group::{Grouping, Totals};
 pub use self::members::Members;
-use crate::policy::Policy;
-use crate::priority::{ContentType, Priority};
+use crate::priority::ContentType;
 use crate::stored::MessageMeta;
 
 /// The messages of a memory, grouped into units in the order of each unit's first message.
@@ -215,67 +217,14 @@ impl<'a> Units<'a> {
             Cow::Owned(grouping) => grouping,
         }
     }
+}
 
-    /// The class of each unit under a policy, in the order of [`iter`](Self::iter).
-    ///
-    /// A unit's content type is that of its first message. Conversation is split by recency: counted from the newest
-    /// unit back, it is recent while its total tokens are within [`Policy::recent_window`]; the newest conversation
-    /// unit is always recent. A unit's priority is the most critical one of its messages. A message without a
-    /// priority has that of its content type or, if it is conversation, that of its unit's.
-    #[must_use]
-    pub fn classify(&self, policy: &Policy) -> Vec<UnitClass<'a>> {
-        let recent = Standing::new(policy, &ContentType::RecentContext);
-        let historical = Standing::new(policy, &ContentType::HistoricalMessages);
-        // The total tokens of conversation from the newest unit back; `None` before the first.
-        let mut talk: Option<u64> = None;
-        count::classified(self.len());
-        let mut classes: Vec<_> = self
-            .iter()
-            .rev()
-            .map(|unit| {
-                let standing = if unit.is_conversation {
-                    let sum = talk.unwrap_or(0).saturating_add(unit.tokens);
-                    let newest = talk.replace(sum).is_none();
-                    if newest || sum <= policy.recent_window { recent } else { historical }
-                } else {
-                    Standing::new(policy, self.content_type(unit))
-                };
-                UnitClass {
-                    priority: self.rank(unit, policy).priority(standing.priority),
-                    content_type: standing.content_type,
-                    block: standing.block,
-                    conversation: unit.is_conversation,
-                }
-            })
-            .collect();
-        classes.reverse();
-        classes
-    }
+impl<'u> IntoIterator for &'u Units<'_> {
+    type Item = &'u Unit;
+    type IntoIter = slice::Iter<'u, Unit>;
 
-    /// The content type of a unit's first message.
-    pub(crate) fn content_type(&self, unit: &Unit) -> &'a ContentType {
-        let first = self.metas.get(unit.first());
-        first.map_or(&ContentType::HistoricalMessages, |meta| &meta.content_type)
-    }
-
-    /// The priority of a unit, as far as its messages determine it.
-    pub(crate) fn rank(&self, unit: &Unit, policy: &Policy) -> Rank {
-        if unit.is_plain {
-            return Rank { fixed: None, follows_unit: true };
-        }
-        let mut rank = Rank { fixed: None, follows_unit: false };
-        for meta in self.members(unit) {
-            let own = match (meta.priority, &meta.content_type) {
-                (Some(priority), _) => priority,
-                (None, ContentType::Conversation) => {
-                    rank.follows_unit = true;
-                    continue;
-                }
-                (None, fixed) => policy.priority_of(fixed),
-            };
-            rank.fixed = Some(rank.fixed.map_or(own, |fixed| fixed.min(own)));
-        }
-        rank
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
     }
 }
 
@@ -302,40 +251,6 @@ fn waiting(
     waiting.dedup_by_key(|(unit, _)| *unit);
     let state = |is_abandoned| if is_abandoned { UnitState::Abandoned } else { UnitState::Open };
     waiting.into_iter().map(|(unit, is_abandoned)| (unit, state(is_abandoned))).collect()
-}
-
-/// The priority of a unit, as far as its messages determine it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Rank {
-    /// The most critical priority of the messages that have their own.
-    fixed: Option<Priority>,
-    /// Whether other messages have that of the unit's content type.
-    follows_unit: bool,
-}
-
-impl Rank {
-    /// The priority in a unit whose content type has this one.
-    pub(crate) fn priority(self, standing: Priority) -> Priority {
-        match self.fixed {
-            Some(fixed) if self.follows_unit => fixed.min(standing),
-            Some(fixed) => fixed,
-            None => standing,
-        }
-    }
-
-    /// Whether it depends on the content type.
-    pub(crate) const fn follows_unit(self) -> bool {
-        self.follows_unit
-    }
-}
-
-impl<'u> IntoIterator for &'u Units<'_> {
-    type Item = &'u Unit;
-    type IntoIter = slice::Iter<'u, Unit>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.iter()
-    }
 }
 
 /// One unit: a message, or a tool call with its results.
@@ -441,40 +356,6 @@ pub enum UnitState {
     Abandoned,
     /// A result whose call was removed, never existed, or is answered already.
     Orphan,
-}
-
-/// The class of a unit under a policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UnitClass<'a> {
-    /// The most critical priority among its messages.
-    pub priority: Priority,
-    /// The content type of its first message; conversation is split into recent and historical.
-    pub content_type: &'a ContentType,
-    /// The index of the block in [`Policy::blocks`] that names the content type.
-    pub block: Option<usize>,
-    /// Whether it is plain conversation, whose class follows from recency.
-    pub conversation: bool,
-}
-
-/// The class of a content type under a policy.
-#[derive(Clone, Copy)]
-struct Standing<'a> {
-    priority: Priority,
-    content_type: &'a ContentType,
-    block: Option<usize>,
-}
-
-impl<'a> Standing<'a> {
-    fn new(policy: &Policy, content_type: &'a ContentType) -> Self {
-        Self {
-            priority: policy.priority_of(content_type),
-            content_type,
-            block: policy
-                .blocks
-                .iter()
-                .position(|block| block.content_types.contains(content_type)),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -168,9 +168,10 @@ impl<'a> FlushInput<'a> {
         'a: 'm,
     {
         let Self { policy, settings, target, now, .. } = *self;
-        let units = self.units().0.with_tokens_of(metas);
+        let (units, classes) = self.units();
+        let (units, mut classes) = (units.with_tokens_of(metas), classes.to_vec());
         // Which conversation is recent depends on the tokens.
-        let classes = units.classify(policy);
+        units.reclassify(policy, &mut classes);
         let units = OnceLock::from((units, classes));
         FlushInput { metas, policy, settings, target, now, clearable: &[], units }
     }

@@ -206,6 +206,9 @@ fn uncalibrated(error: MemoryError, excess: u64, whole: u64) -> MemoryError {
     }
 }
 
+/// A plan of more messages occupies a core for a part of a millisecond.
+const LONG_PLAN: usize = 1_000;
+
 /// The operation, as named in errors.
 const READ_CONTEXT: &str = "read the context of";
 
@@ -276,6 +279,12 @@ impl Inner {
             messages.get(at).cloned()
         };
         let messages = plan.sequences.iter().filter_map(message).collect();
+        if metas.len() > LONG_PLAN {
+            // Tasks that plan one long window after the other would occupy their cores for whole slices of the
+            // scheduler, and threads that were woken for a write, of this process or another, would wait for the end of
+            // each slice.
+            std::thread::yield_now();
+        }
         Ok((plan, messages))
     }
 

@@ -4,6 +4,7 @@ use serde_json::json;
 use super::*;
 use crate::link::ToolRef;
 use crate::message::Message;
+use crate::policy::Policy;
 use crate::stored::StoredMessage;
 use crate::testkit::{history, metas, now, policy};
 
@@ -84,6 +85,9 @@ proptest! {
         let (changed, whole) = (grouped(&before).with_tokens_of(&after), grouped(&after));
         prop_assert_eq!(changed.as_slice(), whole.as_slice());
         prop_assert_eq!(changed.totals(), whole.totals());
+        let mut classes = grouped(&before).classify(&policy);
+        changed.reclassify(&policy, &mut classes);
+        prop_assert_eq!(classes, whole.classify(&policy));
         prop_assert_eq!(changed.classify(&policy), whole.classify(&policy));
         for window in [50, 500, 2_000] {
             let recent = |units: &Units<'_>| units.recent_from(units.len(), window);
