@@ -47,6 +47,15 @@ pub struct FlushReceipt {
     pub summary: Option<SummaryRecord>,
     /// Why the flush did not reach its target, if it did not.
     pub shortfall: Option<Shortfall>,
+    /// Whether this is the plan of a flush that did not take place. It has no summary, and `tokens_after` is with a
+    /// summary of the maximum size.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub dry_run: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field by reference")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 impl FlushReceipt {
@@ -68,6 +77,7 @@ impl FlushReceipt {
             replaced: Vec::new(),
             summary: None,
             shortfall: None,
+            dry_run: false,
         }
     }
 
@@ -358,6 +368,7 @@ mod tests {
             )],
             summary: None,
             shortfall: Some(Shortfall::CriticalAndOpenCalls),
+            dry_run: false,
         };
         assert_eq!(receipt.tokens_cleared(), 70);
         let mut json = serde_json::to_value(&receipt).unwrap();

@@ -29,7 +29,7 @@ pub use memory_core::resource::{FlushSettings, SettingsError};
 pub use plan::{FlushPlan, PlanError, validate_plan};
 pub use priority::PriorityEviction;
 pub use rule_based::{RuleBasedSummarizer, rule_based_summary};
-pub use splice::{FlushRecord, WrittenSummary, splice_for, summary_message};
+pub use splice::{FlushRecord, WrittenSummary, receipt_for, splice_for, summary_message};
 pub use strategy::{FlushInput, FlushStrategy};
 pub use summarize::{
     Rejected, SummarizeError, Summarizer, SummaryRequest, accept_summary, from_fn,

@@ -148,10 +148,7 @@ pub fn splice_for(
         plan.shortfall.or(Some(Shortfall::Strategy))
     };
     let place: Option<Sequence> = summarized.first().copied();
-    let mut receipt = FlushReceipt::new(record.id, record.strategy, record.started_at);
-    receipt.duration = record.duration;
-    (receipt.tokens_before, receipt.tokens_after) = (before.tokens, after.tokens);
-    (receipt.messages_before, receipt.messages_after) = (before.messages, after.messages);
+    let mut receipt = receipt_of(record, before, after);
     receipt.evicted = evicted.iter().copied().collect();
     receipt.summarized = summarized.iter().copied().collect();
     receipt.replaced = records;
@@ -172,6 +169,34 @@ pub fn splice_for(
         ..Splice::new(generation)
     }
     .weighed(input.metas)
+}
+
+/// The receipt of a plan that is not executed. If nothing is written meanwhile, the splice of a flush removes and clears
+/// the same messages: those to summarize are evicted instead if no useful summary can be written.
+#[must_use]
+pub fn receipt_for(plan: &FlushPlan, input: &FlushInput<'_>, record: FlushRecord) -> FlushReceipt {
+    let mut receipt = receipt_of(record, input.before(), plan.after);
+    receipt.evicted = plan.evict.iter().copied().collect();
+    receipt.summarized = plan.summarize.iter().copied().collect();
+    let removed = |place| receipt.evicted.contains(place) || receipt.summarized.contains(place);
+    let cleared = plan.clear.iter().copied().filter(|place| !removed(*place));
+    let record = |place| {
+        let at = input.metas.binary_search_by_key(&place, |meta| meta.sequence).ok()?;
+        let NewMessage { id, tokens, .. } = input.clearable_at(place)?.message;
+        Some(ReplacedRecord::new(place, id, input.metas.get(at)?.tokens, tokens))
+    };
+    receipt.replaced = cleared.filter_map(record).collect();
+    receipt.shortfall = plan.shortfall;
+    receipt.dry_run = true;
+    receipt
+}
+
+fn receipt_of(record: FlushRecord, before: Tally, after: Tally) -> FlushReceipt {
+    let mut receipt = FlushReceipt::new(record.id, record.strategy, record.started_at);
+    receipt.duration = record.duration;
+    (receipt.tokens_before, receipt.tokens_after) = (before.tokens, after.tokens);
+    (receipt.messages_before, receipt.messages_after) = (before.messages, after.messages);
+    receipt
 }
 
 #[cfg(test)]

@@ -131,7 +131,8 @@ impl ManagerBuilder {
 
     /// Adds a flush strategy. Resources refer to it by its [`name`](FlushStrategy::name).
     pub fn with_strategy(mut self, strategy: Arc<dyn FlushStrategy>) -> Self {
-        self.extensions.strategies.insert(strategy.name().to_owned(), strategy);
+        let strategies = Arc::make_mut(&mut self.extensions.strategies);
+        strategies.insert(strategy.name().to_owned(), strategy);
         self
     }
 

@@ -110,6 +110,16 @@ pub enum MemoryError {
         /// The memory.
         key: MemoryKey,
     },
+    /// Options that are out of range or refer to something unknown.
+    #[error("{operation} {key}: {reason}")]
+    Options {
+        /// The attempted operation.
+        operation: &'static str,
+        /// The memory.
+        key: MemoryKey,
+        /// The problem and the remedy.
+        reason: String,
+    },
     /// A write through a read-only handle.
     #[error("{operation} {key}: this handle is read-only; open the memory read-write")]
     ReadOnly {

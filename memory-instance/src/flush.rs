@@ -5,14 +5,16 @@ mod background;
 mod close_call;
 mod due;
 pub(crate) mod failures;
+mod options;
 mod run;
 mod timer;
 
 use memory_core::store::FlushReceipt;
 
-use self::algorithm::Trigger;
 use self::background::spawn;
 pub(crate) use self::background::{after, when_due};
+pub use self::options::FlushOptions;
+use self::options::Order;
 use self::run::carried;
 use crate::error::MemoryError;
 use crate::instance::MemoryInstance;
@@ -61,10 +63,76 @@ impl MemoryInstance {
     #[doc(alias = "performFlushAsync")]
     #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
     pub async fn perform_flush(&self) -> Result<Option<FlushReceipt>, MemoryError> {
+        self.flush_with(&FlushOptions::default()).await
+    }
+
+    /// Flushes now as [`perform_flush`](Self::perform_flush) does, with other options. Returns `None` also if the options'
+    /// condition does not hold.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use memory_instance::{FlushMode, MemoryManager, MemoryResource, Message};
+    /// use memory_instance::FlushOptions;
+    ///
+    /// # let resource = MemoryResource::new("support", 8_000);
+    /// # let builder = MemoryManager::builder().with_flush_mode(FlushMode::Manual);
+    /// # let manager = builder.with_resource(resource).open("memory://").await?;
+    /// # let memory = manager.memory("support", "case-4711")?;
+    /// # memory.append_all((0..100).map(|at| Message::user(format!("Question {at}")))).await?;
+    /// let options = FlushOptions::new().with_strategy("fifo").with_freed_percent(25);
+    /// let planned = memory.plan_flush(&options).await?.ok_or("nothing to flush")?;
+    /// println!("would evict {} messages", planned.evicted.len());
+    /// let receipt = memory.flush(&options).await?.ok_or("nothing to flush")?;
+    /// assert_eq!(receipt.evicted, planned.evicted);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`perform_flush`](Self::perform_flush); [`MemoryError::Options`] for an unknown strategy, or a share or percentage
+    /// that is out of range.
+    ///
+    /// # Cancel safety
+    /// As [`perform_flush`](Self::perform_flush).
+    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    pub async fn flush(&self, options: &FlushOptions) -> Result<Option<FlushReceipt>, MemoryError> {
+        self.flush_with(options).await
+    }
+
+    async fn flush_with(
+        &self,
+        options: &FlushOptions,
+    ) -> Result<Option<FlushReceipt>, MemoryError> {
         self.writable("flush")?;
         self.inner.not_in_own_turn("flush")?;
+        let order = Order::explicit(&self.inner, options)?;
         let underway = self.inner.begin(Activity::Flush, "flush")?;
-        carried(&self.inner, Trigger::Explicit, underway).await
+        carried(&self.inner, order, underway).await
+    }
+
+    /// Plans a flush without executing it (a dry run): takes no lease, writes nothing and calls no summarizer. Read-only
+    /// handles can do it too.
+    ///
+    /// The receipt has [`dry_run`](FlushReceipt::dry_run): it names the messages that a flush with these options would
+    /// remove and clear, if nothing is written meanwhile. `tokens_after` is an upper bound, with a summary of the maximum
+    /// size. If no summary shorter than the messages can be written, a flush evicts the messages to summarize. `None` if
+    /// there is nothing to do.
+    ///
+    /// # Errors
+    /// [`MemoryError`]; as [`flush`](Self::flush).
+    ///
+    /// # Cancel safety
+    /// Dropping the future has no effect.
+    #[doc(alias = "dry_run")]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    pub async fn plan_flush(
+        &self,
+        options: &FlushOptions,
+    ) -> Result<Option<FlushReceipt>, MemoryError> {
+        let order = Order::explicit(&self.inner, options)?;
+        self.inner.dry_run(&order).await
     }
 
     /// Starts a flush in a separate task if one is due and none runs in this instance. See

@@ -69,6 +69,7 @@ pub use ensure_system::{EnsureOutcome, EnsuredSystem};
 pub use erase::{DeletionReceipt, ErasureReceipt};
 pub use error::{AppendError, LeaseError, MemoryError, OpenLeasesError, WriteError};
 pub use exclusive::{ExclusiveError, Session};
+pub use flush::FlushOptions;
 pub use fork::{ForkOptions, ForkReceipt};
 pub use instance::MemoryInstance;
 pub use lease::Leases;

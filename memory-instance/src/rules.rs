@@ -48,6 +48,8 @@ pub(crate) struct Rules {
     /// How long removed messages are kept; `None` if they are not.
     pub(crate) archive: Option<Retention>,
     pub(crate) strategy: Arc<dyn FlushStrategy>,
+    /// The registered strategies.
+    strategies: Arc<HashMap<String, Arc<dyn FlushStrategy>>>,
     pub(crate) redactor: Option<Redactor>,
     pub(crate) counter: Arc<dyn TokenCounter>,
     /// The provider profile for which windows are rendered.
@@ -65,7 +67,7 @@ pub(crate) struct Rules {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Extensions {
     pub(crate) counter: Option<Arc<dyn TokenCounter>>,
-    pub(crate) strategies: HashMap<String, Arc<dyn FlushStrategy>>,
+    pub(crate) strategies: Arc<HashMap<String, Arc<dyn FlushStrategy>>>,
     pub(crate) summarizers: Vec<Arc<dyn Summarizer>>,
     pub(crate) summarizer_time_limit: Option<std::time::Duration>,
     pub(crate) flush_mode: FlushMode,
@@ -92,7 +94,13 @@ impl Rules {
                 given: durability_name(store.durability()),
             });
         }
-        let strategy = strategy(&resource, extensions)?;
+        let strategies = Arc::clone(&extensions.strategies);
+        let strategy = strategy(resource.strategy(), &strategies).ok_or_else(|| {
+            MemoryError::UnknownStrategy {
+                resource: resource.id.clone(),
+                strategy: resource.strategy().to_owned(),
+            }
+        })?;
         let counter = match &extensions.counter {
             // A custom counter is assumed to count for the model, unless the resource says otherwise.
             Some(counter) => {
@@ -130,6 +138,7 @@ impl Rules {
             policy,
             settings,
             strategy,
+            strategies,
             redactor,
             counter,
             profile,
@@ -146,6 +155,30 @@ impl Rules {
         message_tokens(&*self.counter, message).into()
     }
 
+    /// Another strategy for one flush, with its settings.
+    ///
+    /// # Errors
+    /// The text for the caller, if there is no strategy of this name.
+    pub(crate) fn other_strategy(
+        &self,
+        name: &str,
+    ) -> Result<(Arc<dyn FlushStrategy>, FlushSettings), String> {
+        let strategy = strategy(name, &self.strategies).ok_or_else(|| {
+            let mut known: Vec<_> = self.strategies.keys().map(String::as_str).collect();
+            known.extend(BUILT_IN);
+            known.sort_unstable();
+            known.dedup();
+            format!("there is no strategy `{name}`; choose one of {}", known.join(", "))
+        })?;
+        let mut resource = self.resource.clone();
+        resource.flushing_strategy.kind = Some(name.to_owned());
+        if name == "fifo" || name == "priority" {
+            resource.flushing_strategy.clear_tool_results = None;
+        }
+        let settings = resource.flush_settings().map_err(|error| error.to_string())?;
+        Ok((strategy, settings))
+    }
+
     /// The options, completed from the resource.
     pub(crate) fn complete<'o>(&self, options: &'o WindowOptions) -> Cow<'o, WindowOptions> {
         let WindowOptions { profile, summary_role, advance, .. } = options;
@@ -160,24 +193,24 @@ impl Rules {
     }
 }
 
+/// The names of the strategies that need no registration.
+const BUILT_IN: [&str; 4] = ["clear_tool_results", "fifo", "hybrid_summary", "priority"];
+
+/// The strategy of this name, if there is one.
 fn strategy(
-    resource: &MemoryResource,
-    extensions: &Extensions,
-) -> Result<Arc<dyn FlushStrategy>, MemoryError> {
-    let name = resource.strategy();
-    if let Some(own) = extensions.strategies.get(name) {
-        return Ok(Arc::clone(own));
+    name: &str,
+    registered: &HashMap<String, Arc<dyn FlushStrategy>>,
+) -> Option<Arc<dyn FlushStrategy>> {
+    if let Some(own) = registered.get(name) {
+        return Some(Arc::clone(own));
     }
-    match name {
-        "fifo" => Ok(Arc::new(Fifo)),
-        "priority" => Ok(Arc::new(PriorityEviction)),
-        "hybrid_summary" => Ok(Arc::new(HybridSummary)),
-        "clear_tool_results" => Ok(Arc::new(ClearToolResults)),
-        other => Err(MemoryError::UnknownStrategy {
-            resource: resource.id.clone(),
-            strategy: other.to_owned(),
-        }),
-    }
+    Some(match name {
+        "fifo" => Arc::new(Fifo),
+        "priority" => Arc::new(PriorityEviction),
+        "hybrid_summary" => Arc::new(HybridSummary),
+        "clear_tool_results" => Arc::new(ClearToolResults),
+        _ => return None,
+    })
 }
 
 fn counter(resource: &MemoryResource) -> Result<Arc<dyn TokenCounter>, MemoryError> {

@@ -72,6 +72,7 @@ fn receipt(id: u128) -> FlushReceipt {
         replaced: Vec::new(),
         summary: None,
         shortfall: None,
+        dry_run: false,
     }
 }
 

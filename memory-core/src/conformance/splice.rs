@@ -54,6 +54,7 @@ pub(super) fn receipt(id: u128) -> FlushReceipt {
         replaced: Vec::new(),
         summary: None,
         shortfall: None,
+        dry_run: false,
     }
 }
 

@@ -30,6 +30,7 @@ impl MemoryError {
             | Self::Limit { .. }
             | Self::EmptyBatch { .. }
             | Self::Excluded { .. }
+            | Self::Options { .. }
             | Self::ReadOnly { .. }
             | Self::Context { .. }
             | Self::NoOpenCall { .. }
@@ -71,6 +72,7 @@ impl MemoryError {
             Self::OwnTurn { .. }
             | Self::EmptyBatch { .. }
             | Self::Excluded { .. }
+            | Self::Options { .. }
             | Self::Message(_) => ErrorCode::InvalidOperation,
             Self::NoOpenCall { .. } | Self::UnknownResource { .. } | Self::UnknownAgent { .. } => {
                 ErrorCode::NotFound

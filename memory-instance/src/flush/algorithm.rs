@@ -4,13 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use memory_core::lease::LeaseProof;
-use memory_core::store::{FLUSH_HELD, FlushReceipt, Outline, Replacement, Splice, StoreErrorKind};
+use memory_core::store::{
+    FLUSH_HELD, FlushReceipt, MessageMeta, Outline, Replacement, Splice, StoreErrorKind,
+};
 use memory_core::{Sequence, StoredMessage};
 use memory_flush::{
-    FlushInput, FlushPlan, FlushRecord, SummaryRequest, WrittenSummary, clear_message, splice_for,
+    FlushInput, FlushPlan, FlushRecord, SummaryRequest, WrittenSummary, clear_message, receipt_for,
+    splice_for,
 };
 use tokio::time::Instant;
 
+use super::options::Order;
 use super::timer::TokioTimer;
 use crate::audit::AuditOperation;
 use crate::commit::Committed;
@@ -35,43 +39,66 @@ pub(super) enum Trigger {
 }
 
 /// The result of planning a flush.
-enum Planned {
-    /// Commit this change.
-    Splice(Box<Splice>),
+enum Planned<T> {
+    /// Commit or report this change.
+    Change(T),
     /// There is nothing to do.
     Nothing,
     /// The snapshot is outdated; start over.
     Outdated,
 }
 
+/// A plan, with the cleared forms of the messages whose tool results it clears.
+struct Draft {
+    plan: FlushPlan,
+    clearable: Vec<Replacement>,
+}
+
 impl Inner {
+    /// Plans a flush that does not take place.
+    pub(super) async fn dry_run(&self, order: &Order) -> Result<Option<FlushReceipt>, MemoryError> {
+        let started = Instant::now();
+        for _ in 0..ATTEMPTS {
+            let mut record = self.record(order);
+            let outline = self.outline().await?;
+            if !order.applies_to(self, &outline.head) {
+                return Ok(None);
+            }
+            let Draft { plan, clearable } = match self.draft(&outline, order).await? {
+                Planned::Change(draft) => draft,
+                Planned::Nothing => return Ok(None),
+                Planned::Outdated => continue,
+            };
+            record.duration = started.elapsed();
+            let input = self.input(&outline.metas, order).with_clearable(&clearable);
+            return Ok(Some(receipt_for(&plan, &input, record)));
+        }
+        Err(self.contended("plan a flush of"))
+    }
+
     /// Flushes until a splice is committed or there is nothing to do.
     pub(super) async fn flush_under_lease(
         &self,
         flusher: LeaseProof,
-        trigger: Trigger,
+        order: &Order,
     ) -> Result<Option<FlushReceipt>, MemoryError> {
-        let (started, started_at) = (Instant::now(), self.backend.now());
+        let (started, record) = (Instant::now(), self.record(order));
         for _ in 0..ATTEMPTS {
             let outline = self.outline().await?;
             // A flush that ended just now may have freed enough.
-            if trigger == Trigger::Due && !self.is_due(&outline.head) {
+            if !order.applies_to(self, &outline.head) {
                 return Ok(None);
             }
-            let record = FlushRecord {
-                id: self.backend.ids.uuid(self.backend.clock.now_millis()),
-                strategy: self.rules.strategy.name().to_owned(),
-                started_at,
-                duration: Duration::ZERO,
-            };
-            let mut splice = match self.plan(&outline, record, started).await? {
-                Planned::Splice(splice) => splice,
+            let mut record = record.clone();
+            record.id = self.backend.ids.uuid(self.backend.clock.now_millis());
+            let mut splice = match self.plan(&outline, order, record, started).await? {
+                Planned::Change(splice) => splice,
                 Planned::Nothing => return Ok(None),
                 Planned::Outdated => continue,
             };
             splice.flusher = Some(flusher);
             splice.archive = self.rules.archive;
-            let waits = self.commit_patience(trigger);
+            let waits = self.commit_patience(order.trigger);
             match self.commit(AuditOperation::Flush, &splice, waits).await? {
                 Committed::Applied(_) => return Ok(splice.receipt),
                 Committed::Outdated => {}
@@ -92,25 +119,37 @@ impl Inner {
         }
     }
 
-    /// Plans a flush of this snapshot and has its summary written.
-    async fn plan(
-        &self,
-        outline: &Outline,
-        mut record: FlushRecord,
-        started: Instant,
-    ) -> Result<Planned, MemoryError> {
-        let rules = &self.rules;
-        let now = self.backend.now();
-        let input = FlushInput::new(&outline.metas, &rules.policy, &rules.settings, now);
+    fn record(&self, order: &Order) -> FlushRecord {
+        FlushRecord {
+            id: self.backend.ids.uuid(self.backend.clock.now_millis()),
+            strategy: order.strategy.name().to_owned(),
+            started_at: self.backend.now(),
+            duration: Duration::ZERO,
+        }
+    }
+
+    fn input<'a>(&'a self, metas: &'a [MessageMeta], order: &'a Order) -> FlushInput<'a> {
+        let settings = order.settings(self);
+        let input = FlushInput::new(metas, &self.rules.policy, settings, self.backend.now());
+        match order.goal(input.before()) {
+            Some(goal) => input.with_target(goal),
+            None => input,
+        }
+    }
+
+    /// Plans a flush of this snapshot.
+    async fn draft(&self, outline: &Outline, order: &Order) -> Result<Planned<Draft>, MemoryError> {
+        let input = self.input(&outline.metas, order);
         let Some(clearable) = self.clearable(outline, input.clear_candidates()).await? else {
             return Ok(Planned::Outdated);
         };
         let input = input.with_clearable(&clearable);
-        let plan = caught(|| rules.strategy.plan(&input))
-            .ok_or_else(|| self.panicked(format!("the strategy `{}`", record.strategy)))?;
+        let strategy = &order.strategy;
+        let plan = caught(|| strategy.plan(&input))
+            .ok_or_else(|| self.panicked(format!("the strategy `{}`", strategy.name())))?;
         input.validate(&plan).map_err(|problem| MemoryError::Plan {
             key: self.key.clone(),
-            strategy: rules.strategy.name().to_owned(),
+            strategy: strategy.name().to_owned(),
             problem: problem.to_string(),
         })?;
         // An explicit flush ends the hold of an undo, also if it has nothing to do. A store changes the mark only
@@ -119,6 +158,23 @@ impl Inner {
         if plan.is_empty() && input.target.is_met_by(input.before()) && !is_held {
             return Ok(Planned::Nothing);
         }
+        drop(input);
+        Ok(Planned::Change(Draft { plan, clearable }))
+    }
+
+    /// Plans a flush of this snapshot and has its summary written.
+    async fn plan(
+        &self,
+        outline: &Outline,
+        order: &Order,
+        mut record: FlushRecord,
+        started: Instant,
+    ) -> Result<Planned<Box<Splice>>, MemoryError> {
+        let Draft { plan, clearable } = match self.draft(outline, order).await? {
+            Planned::Change(draft) => draft,
+            Planned::Nothing => return Ok(Planned::Nothing),
+            Planned::Outdated => return Ok(Planned::Outdated),
+        };
         let Some(mut messages) = self.fetch_planned(outline, &plan).await? else {
             return Ok(Planned::Outdated);
         };
@@ -134,7 +190,8 @@ impl Inner {
             .ok_or_else(|| self.panicked("a summarizer or the token counter".into()))?;
         record.duration = started.elapsed();
         let generation = outline.head.generation;
-        Ok(Planned::Splice(Box::new(splice_for(&plan, &input, generation, summary, record))))
+        let input = self.input(&outline.metas, order).with_clearable(&clearable);
+        Ok(Planned::Change(Box::new(splice_for(&plan, &input, generation, summary, record))))
     }
 
     /// The messages that a plan summarizes, or `None` if the snapshot is outdated.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use memory_core::store::Appended;
 
-use super::algorithm::Trigger;
+use super::options::Order;
 use super::run::{carried, run};
 use crate::inner::{ATTEMPTS, Inner};
 use crate::lifecycle::{Activity, Underway};
@@ -29,7 +29,7 @@ pub(crate) async fn when_due(inner: &Arc<Inner>) {
         FlushMode::Manual => {}
         FlushMode::Background => spawn(inner, underway),
         // The append was applied; `health` reports a failed flush.
-        FlushMode::Inline => drop(carried(inner, Trigger::Due, underway).await),
+        FlushMode::Inline => drop(carried(inner, Order::due(inner), underway).await),
     }
 }
 
@@ -47,7 +47,7 @@ pub(super) fn spawn(inner: &Arc<Inner>, underway: Underway) {
             // Appends during the flush may make another one due. An error is stored for `health`, because
             // there is no caller to return it to.
             let Some(underway) = next.take() else { break };
-            if matches!(run(inner, Trigger::Due, underway).await, Ok(Some(_))) {
+            if matches!(run(inner, &Order::due(inner), underway).await, Ok(Some(_))) {
                 next = inner.begin(Activity::Flush, "flush").ok();
             }
         }

@@ -9,6 +9,7 @@ use memory_lock::{LeaseScope, LockErrorKind, WithLockError};
 use tokio::time::Instant;
 
 use super::algorithm::Trigger;
+use super::options::Order;
 use crate::carried::Carried;
 use crate::error::MemoryError;
 use crate::inner::Inner;
@@ -19,22 +20,22 @@ use crate::telemetry::Operation;
 /// A flush that its caller waits for. It continues if the caller keeps the future without polling it.
 pub(super) fn carried(
     inner: &Arc<Inner>,
-    trigger: Trigger,
+    order: Order,
     underway: Underway,
 ) -> Carried<Result<Option<FlushReceipt>, MemoryError>> {
     let inner = Arc::clone(inner);
-    Carried::new(async move { run(&inner, trigger, underway).await })
+    Carried::new(async move { run(&inner, &order, underway).await })
 }
 
 /// Flushes under the flushers' lease, which is refreshed meanwhile.
 pub(super) async fn run(
     inner: &Arc<Inner>,
-    trigger: Trigger,
+    order: &Order,
     underway: Underway,
 ) -> Result<Option<FlushReceipt>, MemoryError> {
     let started = Instant::now();
     let token = OnceLock::new();
-    let work = caught_in(inner.run_locked(trigger, &token, &underway));
+    let work = caught_in(inner.run_locked(order, &token, &underway));
     let done = tokio::select! {
         biased;
         done = work => done.unwrap_or_else(|| Err(inner.panicked("the lease backend".into()))),
@@ -44,7 +45,7 @@ pub(super) async fn run(
     match &done {
         Ok(receipt) => {
             // Without a receipt another flusher may hold the lease, so the past failure still counts.
-            if receipt.is_some() || trigger == Trigger::Explicit {
+            if receipt.is_some() || order.trigger == Trigger::Explicit {
                 inner.flush_failures.clear();
             }
             if let Some(receipt) = receipt {
@@ -73,11 +74,11 @@ impl Inner {
     /// Records the token of the flush's lease.
     async fn run_locked(
         &self,
-        trigger: Trigger,
+        order: &Order,
         token: &OnceLock<FencingToken>,
         underway: &Underway,
     ) -> Result<Option<FlushReceipt>, MemoryError> {
-        let options = match trigger {
+        let options = match order.trigger {
             Trigger::Explicit => self.rules.lock,
             // If another process flushes this memory already, this flush is not needed.
             Trigger::Due => self.rules.lock.with_wait_timeout(Duration::ZERO),
@@ -88,13 +89,13 @@ impl Inner {
                 return Err(self.abandoned("flush"));
             }
             // Caught here, a panic ends the flush like any other error: its lease is released first.
-            let work = caught_in(self.flush_under_lease(scope.proof(), trigger));
+            let work = caught_in(self.flush_under_lease(scope.proof(), order));
             work.await.unwrap_or_else(|| Err(self.panicked("the store".into())))
         };
         match self.backend.locks.with_lock_refresh(&self.flush_lease, &options, flush).await {
             Ok(done) => done,
             Err(WithLockError::Acquire(error)) => match error.kind() {
-                LockErrorKind::WaitTimeout { .. } if trigger == Trigger::Due => Ok(None),
+                LockErrorKind::WaitTimeout { .. } if order.trigger == Trigger::Due => Ok(None),
                 _ => Err(self.lock_error(error).into()),
             },
             // The flush completed, and the store decided whether its token was still valid.

@@ -15,8 +15,8 @@ use memory_flush::{
 };
 use memory_instance::backup::{BackupReader, RestoredTtl};
 use memory_instance::{
-    Change, ExclusiveError, ForkOptions, MemoryError, MemoryInstance, OnFailure, Session,
-    SweepOptions, Usage, Version, WatchFrom, WindowOptions,
+    Change, ExclusiveError, FlushOptions, ForkOptions, MemoryError, MemoryInstance, OnFailure,
+    Session, SweepOptions, Usage, Version, WatchFrom, WindowOptions,
 };
 use memory_lock::LockOptions;
 use memory_lock_testkit::{Cut, until};
@@ -54,6 +54,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance::exclusive",
     "MemoryInstance::exclusive, during a turn of another process",
     "MemoryInstance::exclusive, with a flush that it finds due",
+    "MemoryInstance::flush",
     "MemoryInstance::flush_in_background",
     "MemoryInstance::fork",
     "MemoryInstance::health",
@@ -66,8 +67,8 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance::originals",
     "MemoryInstance::page",
     "MemoryInstance::page_before",
-    "MemoryInstance::perform_flush",
     "MemoryInstance::perform_flush, during a flush of another process",
+    "MemoryInstance::plan_flush",
     "MemoryInstance::pop_turn",
     "MemoryInstance::purge",
     "MemoryInstance::receipts",
@@ -453,8 +454,8 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             assert_eq!(memory.close_call("open").await.is_ok(), closed == 0, "{what}");
             done.is_some()
         }
-        "MemoryInstance::perform_flush" => {
-            let done = cut.off(memory.perform_flush()).await.map(Result::unwrap);
+        "MemoryInstance::flush" => {
+            let done = cut.off(memory.flush(&FlushOptions::new())).await.map(Result::unwrap);
             assert_flushed_or_not(case, done.is_some().into()).await;
             done.is_some()
         }
@@ -659,6 +660,11 @@ async fn read(case: &Case<'_>, operation: &str, cut: Cut) -> bool {
             "MemoryInstance::leases" => {
                 let done = cut.off(memory.leases()).await.map(Result::unwrap);
                 done.map(|leases| assert_eq!(leases.flush, None, "{what}")).is_some()
+            }
+            "MemoryInstance::plan_flush" => {
+                let options = FlushOptions::new().with_target_tokens(0);
+                let done = cut.off(memory.plan_flush(&options)).await.map(Result::unwrap);
+                done.map(|plan| assert!(plan.is_some_and(|plan| plan.dry_run), "{what}")).is_some()
             }
             "MemoryInstance::health" => {
                 let done = cut.off(memory.health()).await.map(Result::unwrap);

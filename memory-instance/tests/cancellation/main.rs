@@ -36,7 +36,7 @@ fn far_away() -> World {
     World::new("far memory", &store, &LockManager::new(Arc::new(FarLock(locks))), None)
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn dropped_call_leaves_nothing_behind_in_memory() {
     let before = tasks();
     let mut table = Table::default();

@@ -139,10 +139,9 @@ impl World {
             })
             .await;
             table.add(operation, self.name, points);
-            // The refresh tasks may run for up to a second more before they see that no lease is left.
-            until_tasks(before + 2, &format!("{operation} on {}", self.name)).await;
         }
-        // Everything is still open and idle.
+        // Everything is still open and idle. Tasks that watch a lease may run for up to a second more, so this waits once
+        // for all operations.
         until_tasks(before, self.name).await;
     }
 }

@@ -52,6 +52,7 @@ mod exclusions;
 mod exclusive;
 mod faults;
 mod flush;
+mod flush_options;
 mod fork;
 mod isolation;
 mod logs;

@@ -42,6 +42,7 @@ fn flush(memory: &MemoryState) -> Splice {
         replaced: Vec::new(),
         summary: None,
         shortfall: None,
+        dry_run: false,
     };
     let generation = memory.head(NOW).generation;
     Splice { evicted: vec![Sequence::new(1)], receipt: Some(receipt), ..Splice::new(generation) }

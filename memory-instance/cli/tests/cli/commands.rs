@@ -259,8 +259,16 @@ fn flush_prints_its_receipt_or_nothing_due(folder: &Folder) {
         "id = 'r'\nkey = 'k'\nmax_tokens = 600\ntokenizer = 'o200k_base'\n[flushing_strategy]\ntype = 'hybrid_summary'\n",
     );
     folder.ok("import talk.jsonl --resource r.toml");
+    let planned = folder.json("flush --resource r.toml --strategy fifo --free 25 --dry-run --json");
+    assert_eq!((&planned["dry_run"], &planned["evicted"]), (&json!(true), &json!([[1, 8]])));
+    assert!(folder.ok("flush --resource r.toml --target 400 --dry-run").contains("dry run"));
+    let due = folder.ok("flush --resource r.toml --if-due");
+    assert!(due.contains("420 tokens are under the threshold or within the target"), "{due}");
+    assert_eq!(folder.json("flush --resource r.toml --from 0.71 --json"), Value::Null);
+    let refused = folder.run("flush --resource r.toml --strategy oldest");
+    assert!(refused.code == Some(2) && refused.err.contains("hybrid_summary"), "{refused:?}");
     let receipt: FlushReceipt =
-        serde_json::from_value(folder.json("flush --resource r.toml --json")).unwrap();
+        serde_json::from_value(folder.json("flush --resource r.toml --from 0.7 --json")).unwrap();
     assert!(receipt.tokens_after <= 300 && receipt.tokens_before == 420, "{receipt:?}");
     assert!(!receipt.summarized.is_empty());
     assert_eq!(folder.json("flush --resource r.toml --json"), Value::Null);
