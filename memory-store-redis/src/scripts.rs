@@ -109,7 +109,9 @@ pub(crate) static REPLACE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&[
         LEASE_LUA,
         MEMORY,
+        ERASURE,
         DESCRIBED,
+        include_str!("scripts/renamed.lua"),
         include_str!("scripts/replace.lua"),
         "if marks then\n",
         "local call, time, most = redis.call, now(), 1\n",

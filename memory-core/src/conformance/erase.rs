@@ -6,10 +6,11 @@ use super::archive::{
     FOREVER, Flush, HOUR, MANY, eviction, filled, places, receipt_of, summary, withdrawal,
 };
 use super::unused::DAY;
-use super::{Case, Subject, batch, cases_of, key, lease, writer};
+use super::{Case, Subject, batch, cases_of, key, lease, message, writer};
 use crate::store::{
-    Access, Applied, Clear, Erase, Erased, Evidence, FLUSH_HELD, KEPT_ERASURES, KEPT_RECEIPTS,
-    Read, RestoreRefusal, SequenceSet, Splice, StoreErrorKind,
+    Access, AffectedSummary, Applied, Clear, Erase, Erased, Erasure, Evidence, FLUSH_HELD,
+    KEPT_ERASURES, KEPT_RECEIPTS, NewMessage, Read, Replace, RestoreRefusal, SequenceSet, Splice,
+    StoreErrorKind,
 };
 use crate::{MemoryKey, Sequence};
 
@@ -27,6 +28,7 @@ pub(super) const CASES: &[Case] = cases_of![
     newest_erasures_are_recorded,
     erasures_end_with_the_memory,
     old_summaries_may_repeat_erased_messages,
+    affected_summary_of_another_class_is_listed,
     erasure_is_signaled,
 ];
 
@@ -250,6 +252,27 @@ async fn old_summaries_may_repeat_erased_messages(subject: Subject) {
     assert_eq!(evidence, [Evidence::Place]);
     // A message that is present was not summarized, and a summary has the first place that it replaced.
     assert!(subject.erase(&k, 3, &[1, 4]).await.erasure.summaries.is_empty());
+}
+
+async fn affected_summary_of_another_class_is_listed(subject: Subject) {
+    let k = filled(&subject).await;
+    subject.flush(&k, 1, summary(&[2, 3], "*sum"), None).await;
+    // A reason may quote an id.
+    let quoting = Erase { reason: message("*sum").id.to_string(), ..request(1, &[3]) };
+    let erased = subject.store.erase(&k, Access::OPEN, &quoting).await.unwrap();
+    let old = erased.erasure.summaries[0];
+    let new = NewMessage { id: message("other").id, priority: None, ..message("*sum") };
+    let replace = Replace {
+        write: writer(2).write(1),
+        sequence: old.sequence,
+        replaced: old.id,
+        message: new.clone(),
+    };
+    subject.store.replace(&k, Access::OPEN, &replace).await.unwrap();
+    let summaries = vec![AffectedSummary { id: new.id, ..old }];
+    let renamed = Erasure { summaries: summaries.clone(), ..erased.erasure };
+    assert_eq!(subject.store.erasures(&k).await.unwrap(), [renamed]);
+    assert_eq!(subject.erase(&k, 2, &[3]).await.erasure.summaries, summaries);
 }
 
 async fn erasure_is_signaled(subject: Subject) {

@@ -28,6 +28,7 @@ pub(super) const ARCHIVE_CASES: &[Case] = cases_of![
     receipt_must_name_replaced_messages,
     later_removal_of_a_replacement_is_undone_first,
     replaced_replacement_is_not_lost,
+    replacement_of_another_class_is_undone,
     replacement_lost_without_archive_cannot_be_undone,
     originals_beyond_max_bytes_are_not_kept,
     overdue_originals_are_gone,
@@ -309,6 +310,37 @@ async fn replaced_replacement_is_not_lost(subject: Subject) {
     subject.store.replace(&k, Access::OPEN, &replace).await.unwrap();
     subject.cannot_restore(&k, 1, 1, RestoreRefusal::ReplacementReplaced).await;
     assert_eq!(subject.texts(&k).await, ["!sys", "better", "three", "four"]);
+}
+
+/// It has another id, and the same text.
+async fn replacement_of_another_class_is_undone(subject: Subject) {
+    let k = key("k");
+    let texts = ["call", "result", "cleared", "other"].map(|text| {
+        let link = match text {
+            "call" => Message::calls([ToolCall::function("c", "f", "{}")]),
+            text => Message::tool_result("c", text),
+        };
+        NewMessage { message: link, ..message(text) }
+    });
+    let [call, result, cleared, other] = texts;
+    let append = Append { messages: [call, result].into(), ..batch(writer(1).write(1), &["x"]) };
+    subject.store.append(&k, Access::OPEN, &append).await.unwrap();
+    let before = subject.messages(&k).await;
+    let replaced = vec![replacement(2, cleared.clone())];
+    let splice = Splice { replaced, ..subject.planned(&k, Flush::default()).await };
+    subject.splice_checked(&k, &with_receipt(1, splice)).await;
+    let pinned = NewMessage { priority: Some(Priority::CRITICAL), ..cleared.clone() };
+    let replace = Replace {
+        write: writer(2).write(1),
+        sequence: Sequence::new(2),
+        replaced: cleared.id,
+        message: NewMessage { id: other.id, ..pinned },
+    };
+    subject.store.replace(&k, Access::OPEN, &replace).await.unwrap();
+    let receipts = subject.store.receipts(&k).await.unwrap();
+    assert_eq!(receipts[0].replaced[0].id, other.id);
+    subject.restore(&k, 1, 1).await;
+    assert_eq!(subject.messages(&k).await, before);
 }
 
 async fn replacement_lost_without_archive_cannot_be_undone(subject: Subject) {

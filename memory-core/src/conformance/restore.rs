@@ -4,11 +4,11 @@ use super::archive::{
     FOREVER, Flush, HOUR, MANY, eviction, filled, places, receipt_of, summary, withdrawal,
 };
 use super::{Case, Subject, batch, cases_of, key, lease, message, writer};
-use crate::Sequence;
 use crate::store::{
-    Access, Clear, FLUSH_HELD, KEPT_RECEIPTS, RemovalCause, Replace, Restore, RestoreRefusal,
-    Splice, StoreErrorKind,
+    Access, Clear, FLUSH_HELD, FlushReceipt, KEPT_RECEIPTS, MessageId, NewMessage, RemovalCause,
+    Replace, Restore, RestoreRefusal, Splice, StoreErrorKind,
 };
+use crate::{Priority, Sequence};
 use uuid::Uuid;
 
 pub(super) const CASES: &[Case] = cases_of![
@@ -24,6 +24,7 @@ pub(super) const CASES: &[Case] = cases_of![
     unknown_receipt_is_not_restorable,
     later_flush_is_undone_first,
     replaced_summary_is_not_lost,
+    pinned_summary_is_undone,
     lost_summary_cannot_be_undone,
     cleared_memory_is_not_restored,
     newest_removal_of_a_receipt_is_restored,
@@ -268,6 +269,38 @@ async fn replaced_summary_is_not_lost(subject: Subject) {
     subject.store.replace(&k, Access::OPEN, &replace).await.unwrap();
     subject.cannot_restore(&k, 1, 1, RestoreRefusal::SummaryReplaced).await;
     assert_eq!(subject.texts(&k).await, ["!sys", "*better", "three", "four"]);
+}
+
+/// It has another id, and is still the summary of its flush.
+async fn pinned_summary_is_undone(subject: Subject) {
+    let k = filled(&subject).await;
+    let before = subject.messages(&k).await;
+    subject.flush(&k, 1, eviction(&[5]), Some(FOREVER)).await;
+    subject.flush(&k, 2, summary(&[2, 3], "*sum"), Some(FOREVER)).await;
+    subject.flush(&k, 3, eviction(&[4]), Some(FOREVER)).await;
+    let id = |number| MessageId::new(Uuid::from_u128(number));
+    for (number, other) in [(1, id(0xabc << 100)), (2, id(7))] {
+        let found = subject.messages(&k).await[1].clone();
+        let class = NewMessage { priority: Some(Priority::new(number)), ..message("*sum") };
+        let replace = Replace {
+            write: writer(2).write(number.into()),
+            sequence: found.meta.sequence,
+            replaced: found.meta.id,
+            message: NewMessage { id: other, ..class },
+        };
+        subject.store.replace(&k, Access::OPEN, &replace).await.unwrap();
+        let listed = subject.store.receipts(&k).await.unwrap();
+        let archived = subject.removals(&k).await.into_iter().filter_map(|one| one.receipt);
+        for receipts in [listed, archived.collect()] {
+            let of = |receipt: &FlushReceipt| Some(receipt.summary.as_ref()?.id);
+            let written: Vec<_> = receipts.iter().map(of).collect();
+            assert_eq!(written, [None, Some(other), None]);
+        }
+    }
+    subject.restore(&k, 1, 2).await;
+    assert_eq!(subject.messages(&k).await, before[..3]);
+    let removals = subject.removals(&k).await;
+    assert_eq!(subject.archived(&k, removals[0].number).await, before[3..4]);
 }
 
 async fn lost_summary_cannot_be_undone(subject: Subject) {

@@ -57,7 +57,9 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
     /// to the new message; appended, summarized, evicted and cleared do not change. The generation changes
     /// ([`Generation::after`]), so that readers and planners of the old message start over, and the mark of the last
     /// flush is removed. The TTL is not renewed, because a message is also replaced to redact a text, which must not
-    /// extend the life of the rest. A retry is recognized by its [`WriteId`], as for an append: it changes nothing,
+    /// extend the life of the rest. A summary, or a message with tool results, whose text stays is still
+    /// the one that a flush wrote: receipts, archived removals and erasures that name it have its new id from then
+    /// on. A retry is recognized by its [`WriteId`], as for an append: it changes nothing,
     /// even if the message was replaced again since.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ mod copy;
 mod erase;
 mod fork;
 mod read;
+mod rename;
 mod search;
 mod splice;
 
@@ -150,7 +151,13 @@ impl MemoryState {
                 raise_fence(&mut fence, access.lease)?;
                 let Replace { write, sequence, message, .. } = replace;
                 replace.check_against(memory.messages.get(sequence).map(|found| &found.meta))?;
-                memory.replace_at(*sequence, message);
+                let old = memory.replace_at(*sequence, message);
+                // A flush wrote summaries and cleared tool results.
+                if old.is_some_and(|StoredMessage { meta, message: old }| {
+                    (meta.summary || !meta.link.results.is_empty()) && old == message.message
+                }) {
+                    memory.rename(replace.replaced, message.id);
+                }
                 memory.wrote(*write, None, now, PRUNED_AT_ONCE);
                 memory.head.fence = fence;
                 memory.head.forget_flush_mark();

@@ -25,10 +25,20 @@ if begins or not is_there(head, ranges_of(head, stored[3]), tonumber(place), ARG
   return {'C'}
 end
 
-local _, flags, old_tokens, old_class, old_link = described(stored[4], place)
-local before, _, tokens, class, link, _, behind = described(new, place)
+local old_description, flags, old_tokens, old_class, old_link = described(stored[4], place)
+local before, _, tokens, class, link, new_id, behind = described(new, place)
 if link ~= old_link then
   return {'T', place}
+end
+-- A summary or a cleared tool result whose text stays is still the one that a flush wrote: the records that name it
+-- get its new id, which is as long.
+local set = {}
+local function text_behind(message, description)
+  return string.sub(message, #description + tonumber(description) + 1)
+end
+if (tonumber(flags) >= 2 or link ~= '')
+  and text_behind(stored[4], old_description) == text_behind(new, before) then
+  set = renamed(head, ARGV[10], new_id)
 end
 count(head, old_class, -1, -old_tokens)
 count(head, class, 1, tokens)
@@ -38,4 +48,7 @@ head.version = head.version + 1
 head.fence = fence
 keep_fences(KEYS[3], head)
 local after = packed(head)
-redis.call('HSET', key, 'm' .. place, before .. flags .. behind, 'w' .. writer, number .. ' ', 'h', after)
+for _, value in ipairs({'m' .. place, before .. flags .. behind, 'w' .. writer, number .. ' ', 'h', after}) do
+  set[#set + 1] = value
+end
+redis.call('HSET', key, unpack(set))

@@ -1,7 +1,7 @@
 //! The commit of a replacement.
 
 use memory_core::store::{
-    Access, Counters, MessageMeta, NewMessage, Replace, StoreErrorKind, StoreOperation,
+    Access, Counters, MessageId, MessageMeta, NewMessage, Replace, StoreErrorKind, StoreOperation,
 };
 use memory_core::{MemoryKey, Priority, Sequence};
 use rusqlite::{OptionalExtension, params};
@@ -11,6 +11,13 @@ use super::step::Step;
 use super::{Command, LIGHT_BYTES, bytes_of};
 use crate::codec::{self, Encoded, META_COLUMNS};
 use crate::error::JobError;
+
+/// The new text of an id is as long as the old one.
+const RENAME: [&str; 3] = [
+    "UPDATE receipt SET body = replace(body, ?2, ?3) WHERE memory = ?1 AND instr(body, ?2)",
+    "UPDATE removal SET body = replace(body, ?2, ?3) WHERE memory = ?1 AND instr(body, ?2)",
+    "UPDATE erasure SET body = replace(body, ?2, ?3) WHERE memory = ?1 AND instr(body, ?2)",
+];
 
 /// `closed` and `summary` are those of the message that is replaced.
 const UPDATE_MESSAGE: &str = "
@@ -46,6 +53,12 @@ impl Command for ReplaceRow {
         let new = &replace.message;
         step.reindex([place])?;
         step.unindex([(place, place)])?;
+        // A flush wrote summaries and cleared tool results.
+        if (old.summary || !old.link.results.is_empty())
+            && step.has_body(place, &self.encoded.body)?
+        {
+            step.rename(old.id, new.id)?;
+        }
         step.replace_row(place, new, &self.encoded)?;
         step.remember(replace.write, None)?;
         let now = step.now;
@@ -88,6 +101,23 @@ impl Step<'_> {
             link,
             body,
         ])?;
+        Ok(())
+    }
+
+    /// Whether the message in the row with this key has this text.
+    fn has_body(&self, place: i64, body: &str) -> Result<bool, JobError> {
+        let sql = "SELECT body = ?2 FROM message WHERE place = ?1";
+        let mut select = self.connection.prepare_cached(sql)?;
+        Ok(select.query_row(params![place, body], |row| row.get(0))?)
+    }
+
+    /// Lets the receipts, the removals and the erasures that name this message name it by its new id.
+    fn rename(&self, old: MessageId, new: MessageId) -> Result<(), JobError> {
+        // With its field, because the reason of an erasure may quote an id.
+        let [old, new] = [old, new].map(|id| format!(r#""id":"{}""#, id.uuid().hyphenated()));
+        for sql in RENAME {
+            self.connection.prepare_cached(sql)?.execute(params![self.loaded.row.id, old, new])?;
+        }
         Ok(())
     }
 
