@@ -96,7 +96,8 @@ impl MemoryInstance {
 
     /// Sets the priority of the message at a place. Returns `None` if no message is at the place now.
     ///
-    /// The message gets a new id, because readers must not confuse its settings with the old ones.
+    /// The message gets a new id, because readers must not confuse its settings with the old ones. A summary stays that of
+    /// its flush, which can be undone as before.
     ///
     /// # Examples
     ///

@@ -49,7 +49,8 @@ pub enum RewriteOutcome {
     },
     /// It was removed, because too few of its messages remain for a summary. They stay in the archive.
     Removed,
-    /// It was not changed: messages that it replaced are no longer in the archive. Erase it if it repeats the text.
+    /// It was not changed: messages that it replaced are no longer in the archive, or [`replace`](MemoryInstance::replace)
+    /// gave it another text. Erase it if it repeats the text.
     NoOriginals,
     /// It was not changed: it is in the archive itself, where it ends with its removal. An erasure of its place ends it
     /// before, and the original there with it.
@@ -138,18 +139,27 @@ impl Inner {
             let started = Instant::now();
             // Before all else: the splice is refused if a message was erased since.
             let outline = self.outline().await?;
-            let present = outline.metas.iter().find(|meta| meta.id == summary.id);
-            let Some(old) = present else {
-                let is_archived = summary.removal.is_some();
-                return Ok(if is_archived {
-                    RewriteOutcome::Archived
-                } else {
-                    RewriteOutcome::Gone
-                });
+            let erasures = self.store().erasures(&self.key).await?;
+            let id_now = recorded(&erasures, erasure, summary).id;
+            let present = outline.metas.iter().find(|meta| meta.id == id_now);
+            let originals = match present {
+                Some(_) => {
+                    let erasures = erasures.iter().chain([erasure]);
+                    let sources = Sources::read(self, erasures, &outline.metas).await?;
+                    sources.originals(self, id_now).await?
+                }
+                None => None,
             };
-            let sources = Sources::read(self, erasure, &outline.metas).await?;
-            let Some(originals) = sources.originals(self, summary).await? else {
-                return Ok(RewriteOutcome::NoOriginals);
+            let (Some(old), Some(originals)) = (present, originals) else {
+                if self.outline().await?.head.generation != outline.head.generation {
+                    // These reads are not one snapshot: an erasure or an undo between them looks like a loss.
+                    continue;
+                }
+                return Ok(match (present, summary.removal) {
+                    (Some(_), _) => RewriteOutcome::NoOriginals,
+                    (None, Some(_)) => RewriteOutcome::Archived,
+                    (None, None) => RewriteOutcome::Gone,
+                });
             };
             let written = match originals.is_empty() {
                 true => None,
@@ -220,6 +230,19 @@ impl Inner {
     }
 }
 
+/// The summary as the store lists it now: its id is another one if its priority or content type was changed since the
+/// erasure.
+fn recorded<'a>(
+    erasures: &'a [Erasure],
+    erasure: &Erasure,
+    summary: &'a AffectedSummary,
+) -> &'a AffectedSummary {
+    let of = |summary: &AffectedSummary| (summary.sequence, summary.removal);
+    let recorded = erasures.iter().find(|recorded| recorded.write == erasure.write);
+    let mut summaries = recorded.iter().flat_map(|recorded| &recorded.summaries);
+    summaries.find(|one| of(one) == of(summary)).unwrap_or(summary)
+}
+
 /// The messages that the summaries of a memory replaced, as far as they are kept.
 struct Sources {
     /// The receipts that are kept or archived and were not undone, newest first.
@@ -233,14 +256,13 @@ struct Sources {
 impl Sources {
     async fn read(
         inner: &Inner,
-        erasure: &Erasure,
+        erasures: impl Iterator<Item = &Erasure>,
         present: &[MessageMeta],
     ) -> Result<Self, MemoryError> {
         let receipts = inner.store().receipts(&inner.key).await?;
         let removals = inner.all_removals().await?;
         let receipts = receipts_in_effect(&receipts, &removals, present);
-        let erasures = inner.store().erasures(&inner.key).await?;
-        let summaries = erasures.iter().chain([erasure]).flat_map(|erasure| &erasure.summaries);
+        let summaries = erasures.flat_map(|erasure| &erasure.summaries);
         let affected = summaries.map(|summary| summary.id).collect();
         Ok(Self { receipts, removals, affected })
     }
@@ -250,10 +272,10 @@ impl Sources {
     async fn originals(
         &self,
         inner: &Inner,
-        summary: &AffectedSummary,
+        summary: MessageId,
     ) -> Result<Option<Vec<StoredMessage>>, MemoryError> {
         let mut found = Vec::new();
-        let Some(wrote) = self.wrote(summary.id) else { return Ok(None) };
+        let Some(wrote) = self.wrote(summary) else { return Ok(None) };
         let mut open = vec![wrote];
         while let Some(index) = open.pop() {
             let Some(receipt) = self.receipts.get(index) else { continue };

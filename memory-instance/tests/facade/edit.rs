@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use memory_core::dialect::ToolCall;
+use memory_core::resource::ArchiveSettings;
 use memory_core::store::StoreErrorKind;
 use memory_core::{ContentType, Entry, MemoryResource, Message, Priority, Sequence};
-use memory_instance::{Conditional, FlushMode};
+use memory_instance::{Conditional, FlushMode, RewriteOutcome};
 
 use crate::support::{On, checked, texts, with};
 
@@ -14,6 +15,7 @@ on_every_backend![
     replacement_keeps_calls_and_results,
     pinned_message_outlives_flushes,
     content_type_sets_the_derived_priority,
+    pinned_summary_is_still_that_of_its_flush,
     all_messages_are_replaced_at_once,
 ];
 
@@ -98,6 +100,45 @@ async fn content_type_sets_the_derived_priority(on: On) {
     memory.set_priority(TWO, Priority::CRITICAL).await.unwrap().unwrap();
     memory.set_content_type(TWO, facts.clone()).await.unwrap().unwrap();
     assert_eq!(class().await, (facts, Some(Priority::CRITICAL)));
+    checked(&memory, &world.manager).await;
+}
+
+async fn pinned_summary_is_still_that_of_its_flush(on: On) {
+    let mut resource = MemoryResource::new("m", 400);
+    resource.archive = ArchiveSettings::keep_for(Duration::from_hours(24));
+    let world = on.world(with(resource).with_flush_mode(FlushMode::Manual)).await;
+    let memory = world.memory();
+    for number in 0..40 {
+        let text = format!("message {number} of a conversation that goes on");
+        memory.append(Message::user(text)).await.unwrap();
+    }
+    let before = memory.messages().await.unwrap();
+    let flush = memory.perform_flush().await.unwrap().unwrap();
+    let place = flush.summary.unwrap().sequence;
+    let pinned = memory.set_priority(place, Priority::CRITICAL).await.unwrap().unwrap();
+    let originals = memory.originals(pinned.id).await.unwrap();
+    assert_eq!(originals.len() as u64, flush.summarized.len());
+    memory.undo_flush(flush.id).await.unwrap();
+    assert_eq!(memory.messages().await.unwrap(), before);
+
+    let flush = memory.perform_flush().await.unwrap().unwrap();
+    let last = flush.summarized.ranges()[0].1;
+    let erasure = memory.erase([last], "test").await.unwrap().erasure;
+    let facts = ContentType::ImportantFacts;
+    memory.set_content_type(place, facts.clone()).await.unwrap().unwrap();
+    memory.set_priority(place, Priority::CRITICAL).await.unwrap().unwrap();
+    let rewritten = memory.rewrite_summaries(&erasure).await.unwrap();
+    let RewriteOutcome::Rewritten { id } = rewritten[0].outcome else { panic!("{rewritten:?}") };
+    let messages = memory.messages().await.unwrap();
+    let new = &messages.iter().find(|one| one.meta.id == id).unwrap().meta;
+    assert_eq!((new.priority, &new.content_type), (Some(Priority::CRITICAL), &facts));
+
+    // Another text is its author's.
+    memory.replace(place, Message::user("a better summary")).await.unwrap().unwrap();
+    let other = Sequence::new(last.number() - 1);
+    let erasure = memory.erase([other], "test").await.unwrap().erasure;
+    let rewritten = memory.rewrite_summaries(&erasure).await.unwrap();
+    assert_eq!(rewritten[0].outcome, RewriteOutcome::NoOriginals);
     checked(&memory, &world.manager).await;
 }
 

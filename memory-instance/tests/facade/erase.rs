@@ -1,16 +1,17 @@
 //! Erasure: messages, archived originals, and whole memories.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use memory_core::changes::{Change, RemovalReason};
 use memory_core::resource::ArchiveSettings;
 use memory_core::store::{
-    Head, MessageMeta, RemainingCopy, RemoveUnused, RestoreRefusal, Scrubbed, StoreErrorKind,
-    UnusedMemory,
+    Head, MessageMeta, RemainingCopy, RemoveUnused, RestoreRefusal, Scrubbed, StoreError,
+    StoreErrorKind, UnusedMemory,
 };
 use memory_core::{MemoryResource, Message, Profile, Sequence, check_request};
+use memory_core_testkit::intercept::{Hook, Intercept, Method};
 use memory_flush::from_fn;
 use memory_instance::{
     FlushMode, ManagerBuilder, MemoryInstance, RewriteOutcome, SweepOptions, WatchFrom,
@@ -246,6 +247,43 @@ async fn rewrite_obeys_an_erasure_meanwhile(on: On) {
         assert!(!all.contains(&format!("message {} of", erased.number() - 1)), "{all}");
     }
     assert!(all.contains("message 0 of"), "{all}");
+}
+
+/// Erases a message before the first read of archived messages.
+#[derive(Debug, Default)]
+struct ErasedMeanwhile(Mutex<Option<(MemoryInstance, Sequence)>>);
+
+impl Hook for ErasedMeanwhile {
+    async fn around<T: Send>(
+        &self,
+        method: Method,
+        call: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        let erased = self.0.lock().unwrap().take_if(|_| method == Method::Archived);
+        if let Some((memory, place)) = erased {
+            memory.erase([place], "meanwhile").await.unwrap();
+        }
+        call.await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn erasure_between_reads_hides_no_originals() {
+    let world = On::Memory.world(quoting_manager()).await;
+    let memory = world.memory();
+    talk(&memory, 60).await;
+    let receipt = memory.perform_flush().await.unwrap().unwrap();
+    let (first, last) = receipt.summarized.ranges()[0];
+    let erasure = memory.erase([last], "test").await.unwrap().erasure;
+    let hook = ErasedMeanwhile(Mutex::new(Some((memory.clone(), first.plus(1)))));
+    let store = Arc::new(Intercept::new(Arc::clone(world.manager.store()), hook));
+    let manager = quoting_manager().build(store, world.manager.locks().clone()).unwrap();
+    let rewritten = manager.memory("m", "k").unwrap().rewrite_summaries(&erasure).await.unwrap();
+    assert!(matches!(rewritten[0].outcome, RewriteOutcome::Rewritten { .. }), "{rewritten:?}");
+    let all = texts(&memory).await.join(" ");
+    for erased in [first.plus(1), last] {
+        assert!(!all.contains(&format!("message {} of", erased.number() - 1)), "{all}");
+    }
 }
 
 async fn summary_with_too_few_messages_is_removed(on: On) {
