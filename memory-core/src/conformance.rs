@@ -26,7 +26,7 @@
 //! use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 //! use memory_core::health::ServerHealth;
 //! use memory_core::lease::{LeaseDomain, LeaseProof};
-//! use memory_core::store::{StoreOperation, StoreWatch, LocalWatchers, Access, Append, Appended, ArchivedRemoval, Clear, Counters, Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, Head, MemoryState, Outline, Page, PageLimit, Read, RemoveUnused, RemovedUnused, Replace, ReplaceAll, Restore, Splice, StoreError, UnusedPage, UnusedQuery};
+//! use memory_core::store::{StoreOperation, StoreWatch, LocalWatchers, Access, Append, Appended, ArchivedRemoval, Clear, Cleared, Counters, Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, Head, MemoryState, Outline, Page, PageLimit, Read, RemoveUnused, RemovedUnused, Replace, ReplaceAll, ReplacedAll, Restore, Splice, StoreError, UnusedPage, UnusedQuery};
 //! # use std::collections::BTreeMap;
 //! # use std::num::NonZeroUsize;
 //! # use std::ops::Bound;
@@ -85,7 +85,7 @@
 //! #         key: &MemoryKey,
 //! #         access: Access,
 //! #         clear: &Clear,
-//! #     ) -> Result<Counters, StoreError> {
+//! #     ) -> Result<Cleared, StoreError> {
 //! #         self.with(key, |memory, now| memory.clear(access, clear, now)).map_err(at(key))
 //! #     }
 //! #     async fn replace_all(
@@ -93,7 +93,7 @@
 //! #         key: &MemoryKey,
 //! #         access: Access,
 //! #         replace: &ReplaceAll,
-//! #     ) -> Result<Appended, StoreError> {
+//! #     ) -> Result<ReplacedAll, StoreError> {
 //! #         self.with(key, |memory, now| memory.replace_all(access, replace, now)).map_err(at(key))
 //! #     }
 //! #     async fn restore(
@@ -250,6 +250,7 @@ mod append;
 mod archive;
 mod case;
 mod catch_up;
+mod clear;
 mod copy;
 mod erase;
 mod fork;
@@ -343,6 +344,7 @@ pub trait Rollback: Debug + Send + Sync {
 pub fn cases() -> impl Iterator<Item = Case> {
     let plain = append::CASES.iter().chain(replace::CASES).chain(splice::CASES).chain(read::CASES);
     plain
+        .chain(clear::CASES)
         .chain(unused::CASES)
         .chain(archive::CASES)
         .chain(restore::CASES)

@@ -27,7 +27,7 @@ mod watch;
 pub use self::access::Access;
 pub use self::append::{Append, AppendOutcome, Appended};
 pub use self::catch_up::{CaughtUp, KnownBatch, MAX_KNOWN_BATCHES};
-pub use self::clear::Clear;
+pub use self::clear::{Clear, ClearReceipt, Cleared};
 pub use self::contract::MemoryStore;
 pub use self::copy::{
     COPY_LIFETIME, CopiedRemovals, CopyProgress, CopyStep, CopyWrite, ForkOrigin, Frame,
@@ -43,7 +43,7 @@ pub use self::in_memory::{InMemoryStore, SavedMemories};
 pub use self::operation::StoreOperation;
 pub use self::read::{Head, Outline, Page, PageLimit, Read};
 pub use self::replace::Replace;
-pub use self::replace_all::ReplaceAll;
+pub use self::replace_all::{ReplaceAll, ReplacedAll};
 pub use self::restore::{FLUSH_HELD, Restore};
 pub use self::splice::{Removed, Replacement, Splice};
 pub use self::state::MemoryState;

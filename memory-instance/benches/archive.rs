@@ -84,7 +84,7 @@ async fn one(store: &dyn MemoryStore, archive: Option<Retention>, measured: Meas
         Measured::Flush => store.splice(&key, Access::OPEN, &splice).await.unwrap(),
         Measured::Clear => {
             let clear = Clear { archive, ..Clear::new(once()) };
-            store.clear(&key, Access::OPEN, &clear).await.unwrap()
+            store.clear(&key, Access::OPEN, &clear).await.unwrap().counters
         }
         Measured::Restore => store.restore(&key, Access::OPEN, &restore).await.unwrap(),
     };

@@ -24,11 +24,11 @@ use jiff::Timestamp;
 use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Access, Append, Appended, ArchivedRemoval, Clear, Counters, Cursor, Durability, Erase, Erased,
-    Erasure, FlushReceipt, Head, LocalWatchers, MemoryState, Outline, Page, PageLimit, Read,
-    RemainingCopy, RemoveUnused, RemovedUnused, Replace, ReplaceAll, Restore, SearchQuery,
-    SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage,
-    UnusedQuery,
+    Access, Append, Appended, ArchivedRemoval, Clear, Cleared, Counters, Cursor, Durability, Erase,
+    Erased, Erasure, FlushReceipt, Head, LocalWatchers, MemoryState, Outline, Page, PageLimit,
+    Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, ReplaceAll, ReplacedAll, Restore,
+    SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch,
+    UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_instance::{Clock, ClockExt as _, LockManager, MemoryManager, MemoryResource, Message};
@@ -260,7 +260,7 @@ impl MemoryStore for JournalStore {
         key: &MemoryKey,
         access: Access,
         clear: &Clear,
-    ) -> Result<Counters, StoreError> {
+    ) -> Result<Cleared, StoreError> {
         self.write(StoreOperation::Clear, key, Write::Clear(access, *clear), |memory, now| {
             memory.clear(access, clear, now)
         })
@@ -271,7 +271,7 @@ impl MemoryStore for JournalStore {
         key: &MemoryKey,
         access: Access,
         replace: &ReplaceAll,
-    ) -> Result<Appended, StoreError> {
+    ) -> Result<ReplacedAll, StoreError> {
         let record = Write::ReplaceAll(access, Box::new(replace.clone()));
         self.write(StoreOperation::ReplaceAll, key, record, |memory, now| {
             memory.replace_all(access, replace, now)

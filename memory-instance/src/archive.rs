@@ -6,14 +6,13 @@ use std::ops::RangeInclusive;
 use memory_core::health::ArchiveHealth;
 use memory_core::lease::LeaseProof;
 use memory_core::store::{
-    Access, ArchivedRemoval, Clear, Counters, FlushReceipt, MessageId, MessageMeta, Restore,
+    Access, ArchivedRemoval, Cleared, Counters, FlushReceipt, MessageId, MessageMeta, Restore,
     StoreOperation, receipts_in_effect,
 };
 use memory_core::{Sequence, StoredMessage};
 use uuid::Uuid;
 
 use crate::audit::{AuditOperation, Audited};
-use crate::erase::ForgetView;
 use crate::error::MemoryError;
 use crate::inner::{Inner, OnHeap};
 use crate::instance::MemoryInstance;
@@ -176,7 +175,8 @@ impl MemoryInstance {
         undone
     }
 
-    /// Removes all messages, receipts and the archive. As [`clear`](Self::clear), but nothing is kept.
+    /// Removes all messages, flush receipts and the archive. As [`clear`](Self::clear), but nothing is kept. The receipt does
+    /// not count messages that only the archive had.
     ///
     /// # Errors
     /// [`MemoryError`].
@@ -184,9 +184,9 @@ impl MemoryInstance {
     /// # Cancel safety
     /// Dropping the future leaves the memory cleared or not.
     #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
-    pub async fn purge(&self) -> Result<Counters, MemoryError> {
+    pub async fn purge(&self) -> Result<Cleared, MemoryError> {
         self.writable("purge")?;
-        self.inner.purge(None).await
+        self.inner.clear(None, None).await
     }
 }
 
@@ -214,28 +214,6 @@ impl Inner {
 
     fn undo_again(&self, receipt: Uuid) -> OnHeap<'_, Result<Counters, MemoryError>> {
         Box::pin(self.undo_once(receipt))
-    }
-
-    /// Removes all messages and the archive.
-    pub(crate) async fn purge(&self, lease: Option<LeaseProof>) -> Result<Counters, MemoryError> {
-        let purged = self.purge_once(lease).await;
-        if purged.as_ref().is_err_and(|error| self.needs_newer_writer(error)) {
-            return self.purge_again(lease).await;
-        }
-        purged
-    }
-
-    fn purge_again(&self, lease: Option<LeaseProof>) -> OnHeap<'_, Result<Counters, MemoryError>> {
-        Box::pin(self.purge_once(lease))
-    }
-
-    async fn purge_once(&self, lease: Option<LeaseProof>) -> Result<Counters, MemoryError> {
-        let _forget = ForgetView(&self.backend.views, &self.key);
-        let writer = self.take_writer();
-        let waits = self.rules.lock.wait_timeout();
-        let counters = self.write(&Clear::new(writer.write), lease, waits).await?;
-        self.writers.put_back(writer);
-        Ok(counters)
     }
 
     /// All removals in the archive, newest first.

@@ -1,7 +1,7 @@
 //! Removal of all messages of a memory.
 
 use memory_core::lease::LeaseProof;
-use memory_core::store::{Clear, Counters};
+use memory_core::store::{Clear, Cleared, Retention};
 
 use crate::erase::ForgetView;
 use crate::error::MemoryError;
@@ -9,9 +9,13 @@ use crate::inner::{Inner, OnHeap};
 use crate::instance::MemoryInstance;
 
 impl MemoryInstance {
-    /// Removes all messages and receipts. The counters report the removed messages as cleared. If the resource has an
+    /// Removes all messages and flush receipts. The counters report the removed messages as cleared. If the resource has an
     /// [archive](memory_core::MemoryResource::archive), the messages are kept there; [`purge`](Self::purge) keeps
     /// nothing. Views of this process are dropped at once, those of other processes at their next read.
+    ///
+    /// The [receipt](Cleared::receipt) has the time, the number of messages and tokens, and the number of the
+    /// [removal](Self::removals) that keeps them. The caller has the only copy. There is none if the answer to a
+    /// request was lost and the store recognized the retry.
     ///
     /// # Examples
     ///
@@ -25,8 +29,9 @@ impl MemoryInstance {
     /// # let manager = MemoryManager::builder().with_resource(resource).open("memory://").await?;
     /// # let memory = manager.memory("support", "case-4711")?;
     /// memory.append(Message::user("Forget me")).await?;
-    /// let counters = memory.clear().await?;
-    /// assert_eq!(counters.cleared, 1);
+    /// let cleared = memory.clear().await?;
+    /// assert_eq!(cleared.counters.cleared, 1);
+    /// assert_eq!(cleared.receipt.map(|receipt| receipt.messages), Some(1));
     /// assert!(memory.is_empty().await?);
     /// # Ok(()) }
     /// ```
@@ -37,32 +42,44 @@ impl MemoryInstance {
     /// # Cancel safety
     /// Dropping the future leaves the memory cleared or not.
     #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
-    pub async fn clear(&self) -> Result<Counters, MemoryError> {
+    pub async fn clear(&self) -> Result<Cleared, MemoryError> {
         self.writable("clear")?;
-        self.inner.clear(None).await
+        self.inner.clear(None, self.inner.rules.archive).await
     }
 }
 
 impl Inner {
-    pub(crate) async fn clear(&self, lease: Option<LeaseProof>) -> Result<Counters, MemoryError> {
-        let cleared = self.clear_once(lease).await;
+    /// Removes all messages; without an archive, the archive too.
+    pub(crate) async fn clear(
+        &self,
+        lease: Option<LeaseProof>,
+        archive: Option<Retention>,
+    ) -> Result<Cleared, MemoryError> {
+        let cleared = self.clear_once(lease, archive).await;
         if cleared.as_ref().is_err_and(|error| self.needs_newer_writer(error)) {
-            return self.clear_again(lease).await;
+            return self.clear_again(lease, archive).await;
         }
         cleared
     }
 
-    fn clear_again(&self, lease: Option<LeaseProof>) -> OnHeap<'_, Result<Counters, MemoryError>> {
-        Box::pin(self.clear_once(lease))
+    fn clear_again(
+        &self,
+        lease: Option<LeaseProof>,
+        archive: Option<Retention>,
+    ) -> OnHeap<'_, Result<Cleared, MemoryError>> {
+        Box::pin(self.clear_once(lease, archive))
     }
 
-    async fn clear_once(&self, lease: Option<LeaseProof>) -> Result<Counters, MemoryError> {
+    async fn clear_once(
+        &self,
+        lease: Option<LeaseProof>,
+        archive: Option<Retention>,
+    ) -> Result<Cleared, MemoryError> {
         let _forget = ForgetView(&self.backend.views, &self.key);
         let writer = self.take_writer();
-        let archive = self.rules.archive;
         let clear = Clear { archive, ..Clear::new(writer.write) };
-        let counters = self.write(&clear, lease, self.rules.lock.wait_timeout()).await?;
+        let cleared = self.write(&clear, lease, self.rules.lock.wait_timeout()).await?;
         self.writers.put_back(writer);
-        Ok(counters)
+        Ok(cleared)
     }
 }

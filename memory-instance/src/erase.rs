@@ -335,7 +335,7 @@ impl Inner {
             if messages == before {
                 messages = messages.saturating_add(head.counters.present.messages);
             }
-            self.purge(Some(memory.proof())).await?;
+            self.clear(Some(memory.proof()), None).await?;
         }
         Err(self.contended("delete"))
     }

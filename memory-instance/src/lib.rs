@@ -102,8 +102,9 @@ pub use memory_core::profile::ProfileName;
 pub use memory_core::request::{Repair, RepairKind};
 pub use memory_core::resource::{PriorityBlock, Tokenizer};
 pub use memory_core::store::{
-    Appended, Counters, Cursor, ExpiredMemories, FlushReceipt, FoundIn, Indexing, Page,
-    SearchCoverage, SearchHit, SearchQuery, SearchResults, SearchScope, Version, WriteId, WriterId,
+    Appended, ClearReceipt, Cleared, Counters, Cursor, ExpiredMemories, FlushReceipt, FoundIn,
+    Indexing, Page, ReplacedAll, SearchCoverage, SearchHit, SearchQuery, SearchResults,
+    SearchScope, Version, WriteId, WriterId,
 };
 pub use memory_core::{
     ContentType, Entry, ErrorCode, MemoryHealth, MemoryKey, MemoryResource, MemoryStore, Message,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use memory_core::Entry;
 use memory_core::lease::LeaseProof;
 use memory_core::store::{
-    Access, Append, Appended, NewMessage, ReplaceAll, StoreErrorKind, StoreOperation, Version,
+    Access, Append, NewMessage, ReplaceAll, ReplacedAll, StoreErrorKind, StoreOperation, Version,
 };
 
 use crate::audit::{AuditOperation, Audited};
@@ -24,7 +24,8 @@ impl MemoryInstance {
     /// Replaces all messages by a batch, in one step: no reader sees the memory empty or with both. The old messages
     /// are counted as cleared, and kept if the resource has an [archive](memory_core::MemoryResource::archive). With an
     /// expected version, nothing is replaced if another message came meanwhile. Views of this process are dropped at
-    /// once, those of other processes at their next read.
+    /// once, those of other processes at their next read. The [receipt](ReplacedAll::receipt) is that of a
+    /// [`clear`](Self::clear).
     ///
     /// # Examples
     ///
@@ -41,7 +42,10 @@ impl MemoryInstance {
     /// let version = memory.version().await?;
     /// let digest = [Message::user("A customer asks for a parcel.")];
     /// match memory.replace_all(digest, Some(version)).await? {
-    ///     Conditional::Applied(appended) => assert_eq!(appended.counters.present.messages, 1),
+    ///     Conditional::Applied(replaced) => {
+    ///         assert_eq!(replaced.appended.counters.present.messages, 1);
+    ///         assert_eq!(replaced.receipt.map(|receipt| receipt.messages), Some(2));
+    ///     }
     ///     Conditional::Conflict(conflict) => println!("{} new messages", conflict.came.len()),
     /// }
     /// # Ok(()) }
@@ -61,7 +65,7 @@ impl MemoryInstance {
         &self,
         entries: impl IntoIterator<Item = E>,
         expected: Option<Version>,
-    ) -> Result<Conditional<Appended>, MemoryError> {
+    ) -> Result<Conditional<ReplacedAll>, MemoryError> {
         self.writable(OPERATION)?;
         let inner = &self.inner;
         let Batch { messages, exclusions } = inner.prepare_messages(entries)?;
@@ -75,11 +79,12 @@ impl MemoryInstance {
             replaced = inner.replace_all_again(&messages, expected).await;
         }
         match replaced {
-            Ok(mut appended) => {
-                exclusions.report_in(&mut appended);
+            Ok(mut replaced) => {
+                let appended = &mut replaced.appended;
+                exclusions.report_in(appended);
                 inner.kinds.learn(&appended.counters);
-                flush::after(inner, &appended).await;
-                Ok(Conditional::Applied(appended))
+                flush::after(inner, appended).await;
+                Ok(Conditional::Applied(replaced))
             }
             Err(error) => match expected {
                 Some(expected) if error.store_kind() == Some(&StoreErrorKind::Conflict) => {
@@ -96,7 +101,7 @@ impl Inner {
         &'a self,
         messages: &'a Arc<[NewMessage]>,
         expected: Option<Version>,
-    ) -> OnHeap<'a, Result<Appended, MemoryError>> {
+    ) -> OnHeap<'a, Result<ReplacedAll, MemoryError>> {
         Box::pin(self.replace_all_once(messages, expected))
     }
 
@@ -104,7 +109,7 @@ impl Inner {
         &self,
         messages: &Arc<[NewMessage]>,
         expected: Option<Version>,
-    ) -> Result<Appended, MemoryError> {
+    ) -> Result<ReplacedAll, MemoryError> {
         let _forget = ForgetView(&self.backend.views, &self.key);
         let writer = self.take_writer();
         let batch = Append {
@@ -115,22 +120,27 @@ impl Inner {
         };
         let archive = self.rules.archive;
         let replace = ReplaceAll { batch, archive };
-        let mut appended = self.write(&replace, None, self.rules.lock.wait_timeout()).await?;
+        let mut replaced = self.write(&replace, None, self.rules.lock.wait_timeout()).await?;
         self.writers.put_back(writer);
+        let appended = &mut replaced.appended;
         appended.critical_over_budget = self.critical_over_budget(&appended.counters);
-        Ok(appended)
+        Ok(replaced)
     }
 }
 
 impl WriteRequest for ReplaceAll {
-    type Answer = Appended;
+    type Answer = ReplacedAll;
     const OPERATION: StoreOperation = StoreOperation::ReplaceAll;
 
     fn audited(&self) -> Option<Audited> {
         Some(Audited::batch(AuditOperation::ReplaceAll, &self.batch.messages))
     }
 
-    fn send<'a>(&'a self, inner: &'a Inner, lease: Option<LeaseProof>) -> Answering<'a, Appended> {
+    fn send<'a>(
+        &'a self,
+        inner: &'a Inner,
+        lease: Option<LeaseProof>,
+    ) -> Answering<'a, ReplacedAll> {
         inner.store().replace_all(&inner.key, Access { lease }, self)
     }
 

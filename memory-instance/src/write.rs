@@ -9,8 +9,8 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use memory_core::lease::LeaseProof;
 use memory_core::store::{
-    Access, Append, Appended, Applied, Clear, Counters, Replace, StoreError, StoreErrorKind,
-    StoreOperation,
+    Access, Append, Appended, Applied, Clear, Cleared, Counters, Replace, StoreError,
+    StoreErrorKind, StoreOperation,
 };
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
@@ -78,14 +78,14 @@ impl WriteRequest for Replace {
 }
 
 impl WriteRequest for Clear {
-    type Answer = Counters;
+    type Answer = Cleared;
     const OPERATION: StoreOperation = StoreOperation::Clear;
 
     fn audited(&self) -> Option<Audited> {
         Some(Audited::all(AuditOperation::Clear))
     }
 
-    fn send<'a>(&'a self, inner: &'a Inner, lease: Option<LeaseProof>) -> Answering<'a, Counters> {
+    fn send<'a>(&'a self, inner: &'a Inner, lease: Option<LeaseProof>) -> Answering<'a, Cleared> {
         inner.store().clear(&inner.key, Access { lease }, self)
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use memory_core::lease::{FencingToken, LeaseProof};
 use memory_core::store::{
-    Access, Applied, Clear, Counters, Generation, Head, NewMessage, Removed, Replace, Replacement,
-    Splice, StoreError, StoreErrorKind, StoreOperation, WriteId,
+    Access, Applied, Counters, Generation, Head, NewMessage, Removed, Replace, Replacement, Splice,
+    StoreError, StoreErrorKind, StoreOperation, WriteId,
 };
 use memory_core::{MemoryKey, Sequence};
 use memory_redis_link::{LinkError, Reply, Script, Shown, WriteOutcome};
@@ -17,7 +17,7 @@ use crate::changes::{Change, Weighed, changes, in_parts};
 use crate::codec::{self, Encoded, digits};
 use crate::error::store_error;
 use crate::parts::Parts;
-use crate::scripts::{CLAIM, CLEAR, PART, REPLACE, SPLICE, SWEEP, WEIGH};
+use crate::scripts::{CLAIM, PART, REPLACE, SPLICE, SWEEP, WEIGH};
 use crate::store::RedisStore;
 
 /// The reply of a script to a write that was not refused.
@@ -258,20 +258,6 @@ impl RedisStore {
                 }
             }
         }
-    }
-
-    pub(crate) async fn clear_all(
-        &self,
-        key: &MemoryKey,
-        access: Access,
-        clear: &Clear,
-    ) -> Result<Counters, StoreError> {
-        let mut call = self.call(&CLEAR, key, &[]);
-        let token = right(&mut call, access);
-        named(&mut call, clear.write);
-        call.arg(clear.spread());
-        call.arg(archive::settings(clear.archive));
-        self.counted(StoreOperation::Clear, key, &CLEAR, &call, token).await
     }
 
     pub(crate) async fn raise_token(

@@ -7,6 +7,7 @@ mod append;
 mod archive;
 mod before;
 mod changes;
+mod clear;
 mod commands;
 mod copy;
 mod fetch;

@@ -168,7 +168,7 @@ pub(crate) static CLEAR: LazyLock<Script> = LazyLock::new(|| {
         include_str!("scripts/session.lua"),
         "end\n",
         PUBLISH,
-        "return {'A', after, left}\n",
+        "return {'A', after, left, now(), messages, tokens, index and 1 or 0}\n",
     ])
 });
 

@@ -205,7 +205,7 @@ async fn damaged_index_is_reported_and_can_be_cleared() {
         // The append path does not read it, and a clear repairs it.
         append(&store, &k, write(7, 1), &["new"]).await.unwrap();
         let clear = Clear::new(write(8, 1));
-        let counters = store.clear(&k, Access::OPEN, &clear).await.unwrap();
+        let counters = store.clear(&k, Access::OPEN, &clear).await.unwrap().counters;
         assert_eq!(counters.present.messages, 0);
         append(&store, &k, write(7, 2), &["newer"]).await.unwrap();
         assert_eq!(support::texts(&store, &k).await, ["newer"]);

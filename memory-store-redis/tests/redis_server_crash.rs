@@ -139,7 +139,7 @@ async fn unconfirmed_write_is_unknown_until_its_retry() {
     let clear = Clear::new(write(2, 1));
     assert_unknown(&store.clear(&k, Access::OPEN, &clear).await.unwrap_err());
     replica.resume();
-    assert_eq!(store.clear(&k, Access::OPEN, &clear).await.unwrap().cleared, 2);
+    assert_eq!(store.clear(&k, Access::OPEN, &clear).await.unwrap().counters.cleared, 2);
     assert_eq!(messages_at(&replica, &store, "k").await, 0);
     checked_outline(&store, &k).await;
 }

@@ -167,7 +167,7 @@ async fn repeated_clear_keeps_later_messages() {
         assert_unknown(&store.clear(&k, Access::OPEN, &clear).await.unwrap_err());
         settle(fault).await;
         append(&store, &k, write(1, 3), &["new"]).await.unwrap();
-        let counters = store.clear(&k, Access::OPEN, &clear).await.unwrap();
+        let counters = store.clear(&k, Access::OPEN, &clear).await.unwrap().counters;
         assert_eq!((counters.cleared, counters.present.messages), (2, 1));
         assert_eq!(texts(&store, &k).await, ["new"]);
         checked_outline(&store, &k).await;

@@ -182,7 +182,7 @@ async fn dropped_long_flush_or_clear_is_atomic() {
             u32::from(fields(&server, &store, &k).await > usize::try_from(present).unwrap());
 
         let counters = if clears {
-            store.clear(&k, Access::OPEN, &clear).await.unwrap()
+            store.clear(&k, Access::OPEN, &clear).await.unwrap().counters
         } else {
             store.splice(&k, Access::OPEN, &splice).await.unwrap()
         };

@@ -255,7 +255,7 @@ async fn damaged_description_does_not_block_other_messages() {
     append(&store, &k, write(1, 2), &["five"]).await.unwrap();
     assert_eq!(texts(&store, &k).await, ["four", "five"]);
     let cleared = store.clear(&k, Access::OPEN, &Clear::new(write(2, 1))).await.unwrap();
-    assert_eq!((cleared.cleared, cleared.present.messages), (3, 0));
+    assert_eq!((cleared.counters.cleared, cleared.counters.present.messages), (3, 0));
     assert!(store.outline(&k).await.unwrap().unreadable.is_empty());
     checked_outline(&store, &k).await;
     let left: Vec<String> = server.query(&["HKEYS", &place]).await;

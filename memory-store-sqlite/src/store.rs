@@ -7,12 +7,12 @@ use async_trait::async_trait;
 use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite, Counters,
-    Cursor, Durability, Erase, Erased, Erasure, ExpiredMemories, FlushReceipt, Fork, ForkOrigin,
-    Forked, Frame, FrameWriters, Head, KnownBatch, NewMessage, Outline, Page, PageLimit, Read,
-    RemainingCopy, RemoveUnused, RemovedUnused, Replace, ReplaceAll, Restore, Scrubbed,
-    SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch,
-    UnusedMemory, UnusedPage, UnusedQuery,
+    Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Cleared, CopyProgress, CopyWrite,
+    Counters, Cursor, Durability, Erase, Erased, Erasure, ExpiredMemories, FlushReceipt, Fork,
+    ForkOrigin, Forked, Frame, FrameWriters, Head, KnownBatch, NewMessage, Outline, Page,
+    PageLimit, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, ReplaceAll, ReplacedAll,
+    Restore, Scrubbed, SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind,
+    StoreOperation, StoreWatch, UnusedMemory, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_sqlite_file::{PausedRuntime, WorkerThreads, answer, sqlite_domain};
@@ -282,7 +282,7 @@ impl MemoryStore for SqliteStore {
         key: &MemoryKey,
         access: Access,
         clear: &Clear,
-    ) -> Result<Counters, StoreError> {
+    ) -> Result<Cleared, StoreError> {
         self.writer.submit(key, ClearRows { access, clear: *clear }).await
     }
 
@@ -291,7 +291,7 @@ impl MemoryStore for SqliteStore {
         key: &MemoryKey,
         access: Access,
         replace: &ReplaceAll,
-    ) -> Result<Appended, StoreError> {
+    ) -> Result<ReplacedAll, StoreError> {
         let refuse = |kind| StoreError::new(StoreOperation::ReplaceAll, kind).not_applied().at(key);
         replace.check().map_err(refuse)?;
         let encoded = encoded(&replace.batch).map_err(refuse)?;

@@ -29,8 +29,6 @@ pub(super) const CASES: &[Case] = cases_of![
     memory_expires_ttl_after_last_write,
     expired_memory_starts_over,
     append_without_ttl_removes_ttl,
-    clear_counts_messages_and_continues_sequences,
-    clear_sent_twice_clears_once,
     concurrent_batches_stay_whole,
     large_messages_and_odd_characters_round_trip,
 ];
@@ -295,33 +293,6 @@ async fn append_without_ttl_removes_ttl(subject: Subject) {
     with_ttl(&subject, 2, "b", None).await;
     subject.clock.advance(Duration::from_secs(1_000_000));
     assert_eq!(subject.texts(&key("k")).await, ["a", "b"]);
-}
-
-async fn clear_counts_messages_and_continues_sequences(subject: Subject) {
-    let k = key("k");
-    subject.append(&k, writer(1).write(1), &["!a", "b"]).await;
-    let before = subject.checked_outline(&k).await.head;
-    let clear = Clear::new(writer(1).write(2));
-    let counters = subject.store.clear(&k, Access::OPEN, &clear).await.unwrap();
-    assert_eq!((counters.appended, counters.cleared, counters.present.messages), (2, 2, 0));
-    let after = subject.checked_outline(&k).await;
-    assert!(after.metas.is_empty());
-    assert!(after.head.generation > before.generation);
-    assert!(subject.store.keys(None, std::num::NonZeroUsize::MIN).await.unwrap().is_empty());
-    let appended = subject.append(&k, writer(1).write(3), &["c"]).await;
-    assert_eq!(appended.outcome.first(), Some(Sequence::new(3)));
-}
-
-async fn clear_sent_twice_clears_once(subject: Subject) {
-    let k = key("k");
-    subject.append(&k, writer(1).write(1), &["a"]).await;
-    let clear = Clear::new(writer(2).write(1));
-    subject.store.clear(&k, Access::OPEN, &clear).await.unwrap();
-    subject.append(&k, writer(1).write(2), &["b"]).await;
-    let counters = subject.store.clear(&k, Access::OPEN, &clear).await.unwrap();
-    assert_eq!((counters.cleared, counters.present.messages), (1, 1));
-    assert_eq!(subject.texts(&k).await, ["b"]);
-    subject.checked_outline(&k).await;
 }
 
 async fn concurrent_batches_stay_whole(subject: Subject) {

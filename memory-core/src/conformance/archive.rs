@@ -341,16 +341,20 @@ async fn removal_without_receipt_is_only_read(subject: Subject) {
 async fn cleared_messages_are_archived(subject: Subject) {
     let k = filled(&subject).await;
     let before = subject.messages(&k).await;
+    let head = subject.checked_outline(&k).await.head;
     let clear = Clear { archive: Some(FOREVER), ..Clear::new(writer(2).write(1)) };
-    subject.store.clear(&k, Access::OPEN, &clear).await.unwrap();
+    let receipt = subject.store.clear(&k, Access::OPEN, &clear).await.unwrap().receipt;
     let removals = subject.removals(&k).await;
+    subject.check_receipt(receipt, &head, removals.first());
     assert_eq!((removals.len(), removals[0].cause), (1, RemovalCause::Clear));
     assert_eq!((removals[0].messages, removals[0].bytes), (5, bytes_of(&before)));
     assert_eq!((&removals[0].receipt, removals[0].keep_until), (&None, None));
     assert_eq!(subject.archived(&k, removals[0].number).await, before);
     // Nothing is left that another clear could archive.
+    let head = subject.checked_outline(&k).await.head;
     let clear = Clear { write: writer(2).write(2), ..clear };
-    subject.store.clear(&k, Access::OPEN, &clear).await.unwrap();
+    let receipt = subject.store.clear(&k, Access::OPEN, &clear).await.unwrap().receipt;
+    subject.check_receipt(receipt, &head, None);
     assert_eq!(subject.removals(&k).await, removals);
     assert!(subject.texts(&k).await.is_empty());
 }
@@ -429,8 +433,10 @@ async fn removal_beyond_max_bytes_is_not_kept(subject: Subject) {
     assert_eq!(subject.archived_receipts(&k).await, [1]);
     assert_eq!(subject.texts(&k).await, ["!sys", "three", "four"]);
     subject.cannot_restore(&k, 1, 2, RestoreRefusal::NotArchived).await;
+    let head = subject.checked_outline(&k).await.head;
     let clear = Clear { archive: one, ..Clear::new(writer(2).write(1)) };
-    subject.store.clear(&k, Access::OPEN, &clear).await.unwrap();
+    let receipt = subject.store.clear(&k, Access::OPEN, &clear).await.unwrap().receipt;
+    subject.check_receipt(receipt, &head, None);
     assert_eq!(subject.archived_receipts(&k).await, [1]);
     assert_eq!(subject.archived(&k, number).await, first);
     assert_eq!(subject.checked_outline(&k).await.head.counters.cleared, 3);

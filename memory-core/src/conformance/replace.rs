@@ -339,7 +339,7 @@ async fn replaced_message_is_flushed_and_cleared(subject: Subject) {
     assert_eq!((counters.evicted, counters.present.messages), (1, 3));
     subject.checked_outline(&k).await;
     let clear = Clear::new(writer(3).write(1));
-    let counters = subject.store.clear(&k, Access::OPEN, &clear).await.unwrap();
+    let counters = subject.store.clear(&k, Access::OPEN, &clear).await.unwrap().counters;
     assert_eq!((counters.cleared, counters.present.tokens), (3, 0));
     subject.checked_outline(&k).await;
 }

@@ -3,7 +3,7 @@
 use super::splice::receipt;
 use super::{Case, Subject, batch, cases_of, key, lease, writer};
 use crate::store::{
-    Access, AppendOutcome, Appended, RemovalCause, ReplaceAll, Retention, Splice, StoreError,
+    Access, AppendOutcome, RemovalCause, ReplaceAll, ReplacedAll, Retention, Splice, StoreError,
     StoreErrorKind, Version, WriteId,
 };
 use crate::{MemoryKey, Sequence};
@@ -38,7 +38,7 @@ impl Subject {
         &self,
         key: &MemoryKey,
         replace: &ReplaceAll,
-    ) -> Result<Appended, StoreError> {
+    ) -> Result<ReplacedAll, StoreError> {
         self.store.replace_all(key, Access::OPEN, replace).await
     }
 }
@@ -47,7 +47,8 @@ async fn batch_takes_the_place_of_all_messages(subject: Subject) {
     let k = key("k");
     // Also of a memory that was never written.
     let first = subject.replace_all(&k, &request(writer(9).write(1), &["zero"])).await.unwrap();
-    assert_eq!(first.outcome, AppendOutcome::Appended { first: Sequence::new(1) });
+    assert_eq!(first.appended.outcome, AppendOutcome::Appended { first: Sequence::new(1) });
+    assert_eq!(first.receipt.map(|receipt| receipt.messages), Some(0));
     subject.append(&k, writer(1).write(1), &["!sys", "one", "two"]).await;
     subject
         .splice(&k, |splice| Splice {
@@ -58,7 +59,9 @@ async fn batch_takes_the_place_of_all_messages(subject: Subject) {
         .await;
     let before = subject.checked_outline(&k).await;
     let replace = request(writer(9).write(2), &["!new", "four"]);
-    let done = subject.replace_all(&k, &replace).await.unwrap();
+    let ReplacedAll { appended: done, receipt, .. } =
+        subject.replace_all(&k, &replace).await.unwrap();
+    subject.check_receipt(receipt, &before.head, None);
     assert_eq!(done.outcome, AppendOutcome::Appended { first: Sequence::new(5) });
     assert_eq!(subject.texts(&k).await, ["!new", "four"]);
     let after = subject.checked_outline(&k).await;
@@ -102,7 +105,8 @@ async fn resent_replacement_of_all_returns_its_first_result(subject: Subject) {
     subject.append(&k, writer(1).write(2), &["four"]).await;
     let before = subject.checked_outline(&k).await;
     let again = subject.replace_all(&k, &replace).await.unwrap();
-    assert_eq!(again.outcome, AppendOutcome::Duplicate { first: Some(Sequence::new(3)) });
+    let earlier = AppendOutcome::Duplicate { first: Some(Sequence::new(3)) };
+    assert_eq!((again.appended.outcome, again.receipt), (earlier, None));
     assert_eq!(subject.checked_outline(&k).await, before);
 }
 
@@ -135,8 +139,10 @@ async fn replaced_messages_are_archived(subject: Subject) {
     let old = subject.messages(&k).await;
     let archive = Some(Retention::forever());
     let replace = ReplaceAll { archive, ..request(writer(9).write(1), &["three"]) };
-    subject.replace_all(&k, &replace).await.unwrap();
+    let before = subject.checked_outline(&k).await.head;
+    let receipt = subject.replace_all(&k, &replace).await.unwrap().receipt;
     let removals = subject.removals(&k).await;
+    subject.check_receipt(receipt, &before, removals.first());
     assert_eq!(removals.len(), 1);
     for removal in &removals {
         assert_eq!(removal.cause, RemovalCause::Clear);

@@ -6,12 +6,12 @@ use std::num::NonZeroUsize;
 use async_trait::async_trait;
 
 use super::{
-    Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite, Counters,
-    Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, Fork, ForkOrigin, Forked, Frame,
-    FrameWriters, Head, KnownBatch, Outline, Page, PageLimit, Read, RemainingCopy, RemoveUnused,
-    RemovedUnused, Replace, ReplaceAll, Restore, RestoreRefusal, Scrubbed, SearchQuery,
-    SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage,
-    UnusedQuery,
+    Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Cleared, CopyProgress, CopyWrite,
+    Counters, Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, Fork, ForkOrigin, Forked,
+    Frame, FrameWriters, Head, KnownBatch, Outline, Page, PageLimit, Read, RemainingCopy,
+    RemoveUnused, RemovedUnused, Replace, ReplaceAll, ReplacedAll, Restore, RestoreRefusal,
+    Scrubbed, SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation,
+    StoreWatch, UnusedPage, UnusedQuery,
 };
 #[cfg(doc)]
 use super::{
@@ -103,7 +103,7 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
     ///
     /// # Correctness
     /// Sequence numbers continue, and the generation changes. A retry is recognized by its [`WriteId`], as for an
-    /// append.
+    /// append, and its answer has no [receipt](Cleared::receipt).
     ///
     /// # Errors
     /// As [`append`](Self::append).
@@ -115,7 +115,7 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
         key: &MemoryKey,
         access: Access,
         clear: &Clear,
-    ) -> Result<Counters, StoreError>;
+    ) -> Result<Cleared, StoreError>;
 
     /// Replaces all messages by a batch: [clears](Self::clear) the memory and [appends](Self::append) in one step.
     ///
@@ -123,7 +123,8 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
     /// One atomic step, with the effects of both: the old messages are counted as cleared, receipts are removed, the
     /// generation changes, and the batch gets the next places. A batch with an
     /// [expected version](Append::expected) is refused if the memory is no longer at this version. A retry is
-    /// recognized first by its [`WriteId`] and answered with its first result. The default method refuses.
+    /// recognized first by its [`WriteId`] and answered with its first result, without a
+    /// [receipt](ReplacedAll::receipt). The default method refuses.
     ///
     /// # Errors
     /// [`StoreErrorKind::Invalid`] without a message, and by the default method; otherwise as
@@ -136,7 +137,7 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
         key: &MemoryKey,
         access: Access,
         replace: &ReplaceAll,
-    ) -> Result<Appended, StoreError> {
+    ) -> Result<ReplacedAll, StoreError> {
         let _ = (access, replace);
         let problem = "this store does not implement the replacement of all messages";
         let kind = StoreErrorKind::Invalid(problem.into());

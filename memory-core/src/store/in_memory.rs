@@ -10,12 +10,12 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{
-    Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite, Cursor,
-    Durability, Erase, Erased, Erasure, Fork, ForkOrigin, Forked, Frame, FrameWriters, Head,
-    KnownBatch, LocalWatchers, MemoryState, MemoryStore, Outline, Page, PageLimit, Read,
-    RemainingCopy, RemoveUnused, RemovedUnused, Replace, ReplaceAll, Restore, Scrubbed,
-    SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch,
-    UnusedPage, UnusedQuery,
+    Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Cleared, CopyProgress, CopyWrite,
+    Cursor, Durability, Erase, Erased, Erasure, Fork, ForkOrigin, Forked, Frame, FrameWriters,
+    Head, KnownBatch, LocalWatchers, MemoryState, MemoryStore, Outline, Page, PageLimit, Read,
+    RemainingCopy, RemoveUnused, RemovedUnused, Replace, ReplaceAll, ReplacedAll, Restore,
+    Scrubbed, SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation,
+    StoreWatch, UnusedPage, UnusedQuery,
 };
 use crate::clock::Clock;
 use crate::counters::Counters;
@@ -148,7 +148,7 @@ impl MemoryStore for InMemoryStore {
         key: &MemoryKey,
         access: Access,
         clear: &Clear,
-    ) -> Result<Counters, StoreError> {
+    ) -> Result<Cleared, StoreError> {
         self.write_memory(StoreOperation::Clear, key, |memory, now| {
             memory.clear(access, clear, now)
         })
@@ -159,7 +159,7 @@ impl MemoryStore for InMemoryStore {
         key: &MemoryKey,
         access: Access,
         replace: &ReplaceAll,
-    ) -> Result<Appended, StoreError> {
+    ) -> Result<ReplacedAll, StoreError> {
         self.write_memory(StoreOperation::ReplaceAll, key, |memory, now| {
             memory.replace_all(access, replace, now)
         })

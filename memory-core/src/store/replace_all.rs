@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::generation::spread_of_write;
-use super::{Append, Retention, StoreErrorKind};
+use super::{Append, Appended, ClearReceipt, Retention, StoreErrorKind};
 
 /// A request to replace all messages of a memory by a batch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,5 +31,25 @@ impl ReplaceAll {
             return Err(StoreErrorKind::Invalid("a batch must hold at least one message".into()));
         }
         Ok(())
+    }
+}
+
+/// The answer to a replacement of all messages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ReplacedAll {
+    /// The outcome of the batch, with its fields in JSON.
+    #[serde(flatten)]
+    pub appended: Appended,
+    /// The record of the messages that were removed; `None` if the store recognized a retry, as in
+    /// [`Cleared`](super::Cleared).
+    pub receipt: Option<ClearReceipt>,
+}
+
+impl ReplacedAll {
+    /// The answer with this outcome and this record.
+    #[must_use]
+    pub const fn new(appended: Appended, receipt: Option<ClearReceipt>) -> Self {
+        Self { appended, receipt }
     }
 }

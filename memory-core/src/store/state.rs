@@ -17,8 +17,9 @@ use jiff::Timestamp;
 use self::archive::{Archive, Removal};
 use self::copy::{Copied, Unfinished};
 use super::{
-    Access, Append, AppendOutcome, Appended, Clear, Cursor, Generation, Head, RemovalCause,
-    RemoveUnused, RemovedUnused, Replace, ReplaceAll, Retention, Splice, StoreErrorKind, Version,
+    Access, Append, AppendOutcome, Appended, Clear, ClearReceipt, Cleared, Cursor, Generation,
+    Head, RemovalCause, RemoveUnused, RemovedUnused, Replace, ReplaceAll, ReplacedAll, Retention,
+    Splice, StoreErrorKind, Version,
 };
 use crate::counters::Counters;
 use crate::erasure::Erasure;
@@ -178,14 +179,15 @@ impl MemoryState {
         access: Access,
         clear: &Clear,
         now: Timestamp,
-    ) -> Result<Counters, StoreErrorKind> {
+    ) -> Result<Cleared, StoreErrorKind> {
         self.change(now, |memory| {
+            let mut receipt = None;
             if memory.earlier(clear.write)?.is_none() {
                 raise_fence(&mut memory.head.fence, access.lease)?;
                 memory.wrote(clear.write, None, now, usize::MAX);
-                memory.remove_all(clear.archive, clear.spread(), now);
+                receipt = Some(memory.remove_all(clear.archive, clear.spread(), now));
             }
-            Ok(memory.head.counters.clone())
+            Ok(Cleared::new(receipt, memory.head.counters.clone()))
         })
     }
 
@@ -198,11 +200,12 @@ impl MemoryState {
         access: Access,
         replace: &ReplaceAll,
         now: Timestamp,
-    ) -> Result<Appended, StoreErrorKind> {
+    ) -> Result<ReplacedAll, StoreErrorKind> {
         replace.check()?;
         let Append { write, ref messages, ttl, expected } = replace.batch;
         let is_current = expected.is_none_or(|expected| self.is_at(expected, now));
         self.change(now, |memory| {
+            let mut receipt = None;
             let outcome = if let Some(first) = memory.earlier(write)? {
                 AppendOutcome::Duplicate { first }
             } else {
@@ -212,13 +215,15 @@ impl MemoryState {
                     return Err(StoreErrorKind::Conflict);
                 }
                 memory.head.fence = fence;
-                memory.remove_all(replace.archive, replace.spread(), now);
+                receipt = Some(memory.remove_all(replace.archive, replace.spread(), now));
                 let first = memory.add(messages);
                 memory.wrote(write, Some(first), now, PRUNED_AT_ONCE);
                 memory.head.expires_at = ttl.and_then(|ttl| expiry(now, ttl));
                 AppendOutcome::Appended { first }
             };
-            Ok(Appended::new(outcome, memory.head.counters.clone(), memory.head.next_flush_at))
+            let Head { counters, next_flush_at, .. } = &memory.head;
+            let appended = Appended::new(outcome, counters.clone(), *next_flush_at);
+            Ok(ReplacedAll::new(appended, receipt))
         })
     }
 
@@ -332,21 +337,32 @@ impl MemoryState {
     }
 
     /// Removes all messages and receipts.
-    fn remove_all(&mut self, archive: Option<Retention>, spread: u16, now: Timestamp) {
+    fn remove_all(
+        &mut self,
+        archive: Option<Retention>,
+        spread: u16,
+        now: Timestamp,
+    ) -> ClearReceipt {
+        let removed = self.head.counters.present;
         let messages = std::mem::take(&mut self.messages).into_values().collect();
         self.receipts.clear();
         self.head.counters.clear();
         self.head.next_flush_at = None;
         self.head.generation = self.head.generation.after(micros(now), spread);
         self.head.version += 1;
-        match archive {
+        let number = self.head.version;
+        let is_kept = match archive {
             Some(retention) => {
                 let cause = RemovalCause::Clear;
                 let removal = Removal { cause, receipt: None, messages, retention };
-                self.archive.add(removal, self.head.version, now);
+                self.archive.add(removal, number, now)
             }
-            None => self.archive = Archive::default(),
-        }
+            None => {
+                self.archive = Archive::default();
+                false
+            }
+        };
+        ClearReceipt::new(now, removed, is_kept.then_some(number))
     }
 
     /// Runs a write on this memory. A memory that was never written, or has expired, starts over; the new state

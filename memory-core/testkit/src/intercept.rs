@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyWrite, Counters,
-    Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, Fork, ForkOrigin, Forked, Frame,
-    FrameWriters, Head, KnownBatch, Outline, Page, PageLimit, Read, RemainingCopy, RemoveUnused,
-    RemovedUnused, Replace, ReplaceAll, Restore, Scrubbed, SearchQuery, SearchResults, Splice,
-    StoreError, StoreWatch, UnusedPage, UnusedQuery,
+    Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Cleared, CopyProgress, CopyWrite,
+    Counters, Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, Fork, ForkOrigin, Forked,
+    Frame, FrameWriters, Head, KnownBatch, Outline, Page, PageLimit, Read, RemainingCopy,
+    RemoveUnused, RemovedUnused, Replace, ReplaceAll, ReplacedAll, Restore, Scrubbed, SearchQuery,
+    SearchResults, Splice, StoreError, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
@@ -139,7 +139,7 @@ impl<H: Hook> MemoryStore for Intercept<H> {
         key: &MemoryKey,
         access: Access,
         clear: &Clear,
-    ) -> Result<Counters, StoreError> {
+    ) -> Result<Cleared, StoreError> {
         self.hook.around(Method::Clear, self.store.clear(key, access, clear)).await
     }
 
@@ -148,7 +148,7 @@ impl<H: Hook> MemoryStore for Intercept<H> {
         key: &MemoryKey,
         access: Access,
         replace: &ReplaceAll,
-    ) -> Result<Appended, StoreError> {
+    ) -> Result<ReplacedAll, StoreError> {
         self.hook.around(Method::ReplaceAll, self.store.replace_all(key, access, replace)).await
     }
 

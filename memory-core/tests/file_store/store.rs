@@ -19,11 +19,11 @@ use jiff::Timestamp;
 use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Counters, Cursor, Durability,
-    Erase, Erased, Erasure, FlushReceipt, Head, KnownBatch, LocalWatchers, MemoryState, Outline,
-    Page, PageLimit, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, ReplaceAll,
-    Restore, Scrubbed, SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind,
-    StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+    Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Cleared, Counters, Cursor,
+    Durability, Erase, Erased, Erasure, FlushReceipt, Head, KnownBatch, LocalWatchers, MemoryState,
+    Outline, Page, PageLimit, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace,
+    ReplaceAll, ReplacedAll, Restore, Scrubbed, SearchQuery, SearchResults, Splice, StoreError,
+    StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 use serde::{Deserialize, Serialize};
@@ -56,6 +56,8 @@ enum Write {
 enum Written {
     Appended(Appended),
     Counters(Counters),
+    Cleared(Cleared),
+    ReplacedAll(ReplacedAll),
     Claimed,
     Removed(RemovedUnused),
     Erased(Box<Erased>),
@@ -180,9 +182,9 @@ fn make(memory: &mut MemoryState, write: Write, at: Timestamp) -> Result<Written
             memory.replace(access, &replace, at).map(Written::Counters)
         }
         Write::Splice(access, splice) => memory.splice(access, &splice, at).map(Written::Counters),
-        Write::Clear(access, clear) => memory.clear(access, &clear, at).map(Written::Counters),
+        Write::Clear(access, clear) => memory.clear(access, &clear, at).map(Written::Cleared),
         Write::ReplaceAll(access, replace) => {
-            memory.replace_all(access, &replace, at).map(Written::Appended)
+            memory.replace_all(access, &replace, at).map(Written::ReplacedAll)
         }
         Write::Restore(access, restore) => {
             memory.restore(access, &restore, at).map(Written::Counters)
@@ -293,9 +295,9 @@ impl MemoryStore for FileStore {
         key: &MemoryKey,
         access: Access,
         clear: &Clear,
-    ) -> Result<Counters, StoreError> {
+    ) -> Result<Cleared, StoreError> {
         match self.write(StoreOperation::Clear, key, Write::Clear(access, *clear))? {
-            Written::Counters(counters) => Ok(counters),
+            Written::Cleared(cleared) => Ok(cleared),
             _ => Err(confused(StoreOperation::Clear, key)),
         }
     }
@@ -305,10 +307,10 @@ impl MemoryStore for FileStore {
         key: &MemoryKey,
         access: Access,
         replace: &ReplaceAll,
-    ) -> Result<Appended, StoreError> {
+    ) -> Result<ReplacedAll, StoreError> {
         let write = Write::ReplaceAll(access, Box::new(replace.clone()));
         match self.write(StoreOperation::ReplaceAll, key, write)? {
-            Written::Appended(appended) => Ok(appended),
+            Written::ReplacedAll(replaced) => Ok(replaced),
             _ => Err(confused(StoreOperation::ReplaceAll, key)),
         }
     }

@@ -1,18 +1,17 @@
 //! `memory clear`.
 
-use memory_core::store::RemovalCause;
-
 use crate::args::Memories;
 use crate::failure::usage;
-use crate::kept::{ArchiveBefore, WithKept};
-use crate::out::{Out, count};
+use crate::kept;
+use crate::out::Out;
 
 /// Remove all messages of a memory
 ///
 /// The archive of the memory keeps the removed messages for 30 days, unless its resource says otherwise (`archive: {
 /// keep: none }`); --purge removes them and the archive at once. Without --purge, a memory of a resource other than the
 /// built-in `default` needs --resource, whose archive settings apply. Messages that alone exceed the bytes of the archive
-/// are not kept, which the command reports. Its flush receipts are removed too. The
+/// are not kept. The command prints a receipt, which is not stored: the messages, their tokens and the number in the archive.
+/// Flush receipts are removed too. The
 /// removed messages count as cleared. The memory still recognizes its imports: importing the same file again appends nothing,
 /// unless `memory import` gets another --source.
 #[derive(Debug, clap::Args)]
@@ -46,17 +45,9 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
         let purge = "add --purge to remove the archive too";
         memories.the_one_to_remove_from(Some(purge)).await?
     };
-    let before = memory.counters().await?.cleared;
-    let archive = ArchiveBefore::of(&memory).await?;
-    let counters = if args.purge { memory.purge().await? } else { memory.clear().await? };
-    let cleared = counters.cleared.saturating_sub(before);
-    let kept = archive.kept(RemovalCause::Clear, cleared).await?;
+    let cleared = if args.purge { memory.purge().await? } else { memory.clear().await? };
     if out.json() {
-        return out.compact(&WithKept { value: &counters, kept_in_archive: kept });
+        return out.compact(&cleared);
     }
-    out.line(format!(
-        "{}: {}{kept}",
-        memory.key(),
-        count(cleared, "message cleared", "messages cleared")
-    ))
+    out.line(format!("{}: {}", memory.key(), kept::cleared(cleared.receipt)))
 }

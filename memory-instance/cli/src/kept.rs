@@ -4,8 +4,24 @@ use std::fmt;
 use std::num::NonZeroUsize;
 
 use memory_core::store::{ArchivedRemoval, RemovalCause};
-use memory_instance::MemoryInstance;
+use memory_instance::{ClearReceipt, MemoryInstance};
 use serde::Serialize;
+
+use crate::out::count;
+
+/// The record of a clear in words.
+pub(crate) fn cleared(receipt: Option<ClearReceipt>) -> String {
+    let Some(ClearReceipt { messages, tokens, removal, .. }) = receipt else {
+        return "messages cleared by an earlier request, whose answer was lost; see memory archive"
+            .to_owned();
+    };
+    let cleared = count(messages, "message cleared", "messages cleared");
+    match removal {
+        Some(number) => format!("{cleared} ({tokens} tokens), kept in the archive as {number}"),
+        None if messages == 0 => cleared,
+        None => format!("{cleared} ({tokens} tokens), not kept in the archive"),
+    }
+}
 
 /// The archive of a memory before a command.
 #[derive(Debug)]
@@ -36,14 +52,14 @@ impl<'m> ArchiveBefore<'m> {
         Ok(Self { memory, newest: newest(memory).await?.map(|one| one.number) })
     }
 
-    /// Whether the archive kept the messages that the command removed, this many of them.
-    pub(crate) async fn kept(&self, cause: RemovalCause, removed: u64) -> anyhow::Result<Kept> {
-        if removed == 0 {
+    /// Whether the archive kept the messages that the command took back, this many of them.
+    pub(crate) async fn kept(&self, withdrawn: u64) -> anyhow::Result<Kept> {
+        if withdrawn == 0 {
             return Ok(Kept::NoneRemoved);
         }
         let added = newest(self.memory).await?.filter(|one| Some(one.number) > self.newest);
         Ok(match added {
-            Some(one) if one.cause == cause => Kept::InArchive,
+            Some(one) if one.cause == RemovalCause::Withdrawal => Kept::InArchive,
             _ => Kept::Nowhere,
         })
     }

@@ -3,14 +3,13 @@
 use std::path::PathBuf;
 
 use memory_core::Sequence;
-use memory_core::store::RemovalCause;
 use memory_instance::Conditional;
 
 use crate::args::{Memories, check_ttl};
 use crate::failure::usage;
 use crate::import;
 use crate::import::formats::{self, Format};
-use crate::kept::{ArchiveBefore, WithKept};
+use crate::kept;
 use crate::out::{Out, count};
 
 /// Replace all messages of a memory by those of a file, in one step
@@ -65,21 +64,16 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
         }
         version = Some(now);
     }
-    let before = memory.counters().await?.cleared;
-    let archive = ArchiveBefore::of(&memory).await?;
-    let appended = match memory.replace_all(messages, version).await? {
-        Conditional::Applied(appended) => appended,
+    let replaced = match memory.replace_all(messages, version).await? {
+        Conditional::Applied(replaced) => replaced,
         Conditional::Conflict(_) => {
             anyhow::bail!("{}: another message came meanwhile; nothing was replaced", memory.key());
         }
     };
-    let counters = &appended.counters;
-    let cleared = counters.cleared.saturating_sub(before);
-    let kept = archive.kept(RemovalCause::Clear, cleared).await?;
     if out.json() {
-        return out.compact(&WithKept { value: &appended, kept_in_archive: kept });
+        return out.compact(&replaced);
     }
-    let cleared = count(cleared, "message cleared", "messages cleared");
-    let present = count(counters.present.messages, "message", "messages");
-    out.line(format!("{}: {cleared}{kept}, and replaced by {present}", memory.key()))
+    let cleared = kept::cleared(replaced.receipt);
+    let present = count(replaced.appended.counters.present.messages, "message", "messages");
+    out.line(format!("{}: {cleared}, and replaced by {present}", memory.key()))
 }

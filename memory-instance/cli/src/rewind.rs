@@ -1,7 +1,6 @@
 //! `memory rewind`.
 
 use memory_core::Sequence;
-use memory_core::store::RemovalCause;
 use memory_instance::Conditional;
 
 use crate::args::Memories;
@@ -58,7 +57,7 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
     };
     let receipt = withdrawal.receipt;
     let withdrawn = receipt.as_ref().map_or(0, |receipt| receipt.withdrawn.len());
-    let kept = archive.kept(RemovalCause::Withdrawal, withdrawn).await?;
+    let kept = archive.kept(withdrawn).await?;
     if out.json() {
         let value = receipt.as_ref().map(|value| WithKept { value, kept_in_archive: kept });
         return out.compact(&value);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use memory_core::lease::FencingToken;
-use memory_core::store::{Appended, Counters, Cursor, Page};
+use memory_core::store::{Appended, Cleared, Counters, Cursor, Page};
 use memory_core::{Entry, StoredMessage, WindowOptions};
 use memory_lock::{LeaseScope, LostReason};
 
@@ -117,9 +117,10 @@ impl Session {
     ///
     /// # Cancel safety
     /// As [`MemoryInstance::clear`].
-    pub async fn clear(&self) -> Result<Counters, MemoryError> {
+    pub async fn clear(&self) -> Result<Cleared, MemoryError> {
         self.still_on("clear")?;
-        self.memory.inner.clear(Some(self.scope.proof())).await
+        let inner = &self.memory.inner;
+        inner.clear(Some(self.scope.proof()), inner.rules.archive).await
     }
 
     /// As [`MemoryInstance::messages`].

@@ -17,8 +17,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use futures::FutureExt;
 use memory_core::lease::{FencingToken, LeaseProof};
 use memory_core::store::{
-    Access, Clear, Counters, Generation, Head, Page, RemoveUnused, RemovedUnused, StoreError,
-    StoreErrorKind, StoreOperation, WriteId, WriterId,
+    Access, Clear, Cleared, Counters, Generation, Head, Page, RemoveUnused, RemovedUnused,
+    StoreError, StoreErrorKind, StoreOperation, WriteId, WriterId,
 };
 use memory_core::{InMemoryStore, MemoryKey, MemoryStore};
 use memory_lock::{Clock, InProcessLock, LeaseInfo, LockBackend, LockKey};
@@ -205,22 +205,22 @@ impl Server {
         key: &MemoryKey,
         access: Access,
         clear: &Clear,
-    ) -> Result<Counters, StoreError> {
+    ) -> Result<Cleared, StoreError> {
         let at = self.place(key);
         if !self.is_retry(&at, clear.write) {
             self.check_lease(key, access)?;
         }
         let ended = now(self.store.head(&at))?.generation;
         let changed = self.changed_clear(clear);
-        let mut counters = now(self.store.clear(&at, self.access(access), &changed))?;
+        let mut cleared = now(self.store.clear(&at, self.access(access), &changed))?;
         self.archived_now(&at)?;
         self.wrote(&at, clear.write);
         self.ended(Bug::ClearUnnoticed, &at, ended);
         if self.has(Bug::ClearRestartsNumbers) {
             *self.state().numbering.entry(key.clone()).or_default() += 1;
         }
-        self.repair(&at, &mut counters);
-        Ok(counters)
+        self.repair(&at, &mut cleared.counters);
+        Ok(cleared)
     }
 
     pub(crate) fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

@@ -75,7 +75,7 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             let clear = Clear::new(write());
             let done = cut.off(store.clear(key, Access::OPEN, &clear)).await.map(Result::unwrap);
             let again = store.clear(key, Access::OPEN, &clear).await.unwrap();
-            assert_eq!(again.cleared, u64::try_from(HISTORY).unwrap() + 1, "{what}");
+            assert_eq!(again.counters.cleared, u64::try_from(HISTORY).unwrap() + 1, "{what}");
             done.is_some()
         }
         "MemoryStore::replace_all" => {
@@ -84,7 +84,7 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             let replace = ReplaceAll { batch, archive: None };
             let done = cut.off(store.replace_all(key, Access::OPEN, &replace)).await;
             let done = done.map(Result::unwrap);
-            let again = store.replace_all(key, Access::OPEN, &replace).await.unwrap();
+            let again = store.replace_all(key, Access::OPEN, &replace).await.unwrap().appended;
             let all = u64::try_from(HISTORY).unwrap() + 1;
             assert_eq!(
                 (again.counters.cleared, again.counters.present.messages),

@@ -76,7 +76,7 @@ async fn one_change(
         "replace all" => {
             let batch = [Message::user(text(&format!("{process}.{number}"), 0))];
             let replaced = memory.replace_all(batch, None).await?;
-            acknowledge(replaced.applied(), process, number, 1);
+            acknowledge(replaced.applied().map(|replaced| replaced.appended), process, number, 1);
             Ok(())
         }
         "rewind" => {

@@ -171,7 +171,7 @@ async fn clear_counts_all_messages_as_cleared(on: On) {
     let world = on.world(with(MemoryResource::new("m", 1 << 20))).await;
     let memory = world.memory();
     memory.append_all([Message::system("s"), Message::user("u")]).await.unwrap();
-    let counters = memory.clear().await.unwrap();
+    let counters = memory.clear().await.unwrap().counters;
     assert_eq!((counters.appended, counters.cleared, counters.present.tokens), (2, 2, 0));
     assert!(memory.is_empty().await.unwrap());
     memory.append(Message::user("new")).await.unwrap();

@@ -154,7 +154,9 @@ async fn all_messages_are_replaced_at_once(on: On) {
     let Conditional::Conflict(conflict) = done else { panic!("{done:?}") };
     assert_eq!(conflict.came.len(), 1);
     let done = memory.replace_all(digest(), Some(conflict.version)).await.unwrap();
-    let counters = done.applied().unwrap().counters;
+    let done = done.applied().unwrap();
+    assert_eq!(done.receipt.map(|receipt| receipt.messages), Some(3));
+    let counters = done.appended.counters;
     assert_eq!((counters.appended, counters.cleared, counters.present.messages), (4, 3, 1));
     for reader in [&memory, &other] {
         assert_eq!(texts(reader).await, ["one to three"]);

@@ -176,7 +176,7 @@ async fn all_messages_are_replaced_without_excluded_ones(on: On) {
     })
     .await;
     let replaced = memory.replace_all([secret(), said("new")], None).await.unwrap();
-    assert_eq!(replaced.applied().unwrap().excluded, [0]);
+    assert_eq!(replaced.applied().unwrap().appended.excluded, [0]);
     assert_eq!(texts(&memory).await, ["new"]);
 }
 

@@ -1,8 +1,9 @@
 -- KEYS: memory, lease, fences. ARGV 4...: owner, token, writer, number, spread of the generation, and
 -- `microseconds bytes` of the archive (empty for none; microseconds are empty for no end). To append a batch in the same
 -- step: its TTL in microseconds or empty, the expected version or empty, the number of its classes, of each class its
--- name, messages and tokens, then the messages. Returns {'A', head, more}, where 1 is more that is to be swept,
--- {'D', head, more, place of the first message or empty} or a refusal.
+-- name, messages and tokens, then the messages. Returns {'A', head, more, microseconds, removed messages, their tokens, 1 if
+-- they are archived or 0}, where 1 is more that is to be swept, {'D', head, more, place of the first message or empty} or a
+-- refusal.
 local ttl, expected, classes = ARGV[10], ARGV[11], tonumber(ARGV[12])
 local owner, token, writer, number = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local stored = redis.call('HMGET', key, 'h', 'w' .. writer, 'i', 'g', 'v', 'z')
@@ -26,7 +27,8 @@ end
 if classes and expected ~= '' and not is_at(head, begins, expected) then
   return {'C'}
 end
-local gone, set, archive = {}, {}, nil
+local gone, set, archive, index = {}, {}, nil, nil
+local messages, tokens = head.messages, head.tokens
 if leftover then
   redis.call('UNLINK', key)
   if watched then
@@ -42,8 +44,8 @@ elseif not begins then
   sound = sound and knows_archive and (not stored[4] or #gone > 0)
   if sound and ARGV[9] ~= '' and #ranges > 0 then
     head.form, archive = FORM, archive or new_archive()
-    keep(head, archive, ARGV[9], 'c', {
-      ranges = ranges, messages = head.messages, tokens = head.tokens, taken = 0, summary = '', summaries = 0,
+    index = keep(head, archive, ARGV[9], 'c', {
+      ranges = ranges, messages = messages, tokens = tokens, taken = 0, summary = '', summaries = 0,
       summarized = 0, evicted = 0, withdrawn = 0, receipt_id = '', receipt = '', classes = {}, replaced = {},
     }, set, gone)
   elseif sound then

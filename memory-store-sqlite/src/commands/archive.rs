@@ -45,13 +45,13 @@ pub(super) fn ranges(
 
 impl Step<'_> {
     /// Moves the messages in these ranges of places to the archive, copies those at the replaced places, and drops what
-    /// exceeds its limits. Call this after [`begin`](Self::begin).
+    /// exceeds its limits. Returns the number of the removal if it is kept. Call this after [`begin`](Self::begin).
     pub(super) fn archive(
         &self,
         removal: &Removal<'_>,
         ranges: impl Iterator<Item = (i64, i64)>,
         replaced: &[i64],
-    ) -> Result<(), JobError> {
+    ) -> Result<Option<u64>, JobError> {
         let Removal { cause, receipt, retention } = removal;
         let id = next_removal(self.connection)?;
         let (first, last) = places_of(id);
@@ -76,7 +76,7 @@ impl Step<'_> {
             archived.bytes = archived.bytes.saturating_add(row.get::<_, i64>(2)?.unsigned_abs());
         }
         if places.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let most = DROPPED_AT_ONCE.max(places.len().saturating_mul(2));
         archived.messages = u64::try_from(places.len()).unwrap_or(u64::MAX);
@@ -96,10 +96,13 @@ impl Step<'_> {
             body,
         ])?;
         // One that alone is too large is not kept, and drops no earlier one.
-        if archived.bytes > retention.max_bytes {
+        let is_too_large = archived.bytes > retention.max_bytes;
+        if is_too_large {
             drop_part(self.connection, self.loaded.row.id, id, i64::MAX)?;
         }
-        self.drop_old_removals(retention.max_bytes, most)
+        self.drop_old_removals(retention.max_bytes, most)?;
+        let is_kept = !is_too_large && archived.is_kept(archived.removed_at);
+        Ok(is_kept.then_some(number))
     }
 
     /// The time of this transaction.

@@ -1,7 +1,9 @@
 //! The removal of all messages of a memory.
 
 use memory_core::MemoryKey;
-use memory_core::store::{Access, Clear, Counters, RemovalCause, Retention, StoreOperation};
+use memory_core::store::{
+    Access, Clear, ClearReceipt, Cleared, RemovalCause, Retention, StoreOperation,
+};
 
 use super::archive::Removal;
 use super::batch::Batch;
@@ -19,20 +21,21 @@ pub(crate) struct ClearRows {
 }
 
 impl Command for ClearRows {
-    type Answer = Counters;
+    type Answer = Cleared;
     const OPERATION: StoreOperation = StoreOperation::Clear;
 
-    fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<Counters, JobError> {
+    fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<Cleared, JobError> {
         let mut step = batch.step(key)?;
+        let mut receipt = None;
         if step.earlier(self.clear.write)?.is_none() {
             let fence = step.check_writer_lease(self.access.lease)?;
             step.begin()?;
-            step.remove_all(self.clear.archive, self.clear.spread())?;
+            receipt = Some(step.remove_all(self.clear.archive, self.clear.spread())?);
             step.remember(self.clear.write, None)?;
             step.forget_old_sessions(i64::from(u32::MAX))?;
             step.loaded.row.head.fence = fence;
         }
-        Ok(step.head().counters.clone())
+        Ok(Cleared::new(receipt, step.head().counters.clone()))
     }
 
     fn pages(&self) -> usize {
@@ -50,19 +53,21 @@ impl Step<'_> {
         &mut self,
         archive: Option<Retention>,
         spread: u16,
-    ) -> Result<(), JobError> {
-        if let Some(retention) = archive {
+    ) -> Result<ClearReceipt, JobError> {
+        let removed = self.head().counters.present;
+        let number = if let Some(retention) = archive {
             let removal = Removal { cause: RemovalCause::Clear, receipt: None, retention };
             let row = &self.loaded.row;
             let all = std::iter::once((row.first_place(), row.last_place()));
-            self.archive(&removal, all, &[])?;
+            self.archive(&removal, all, &[])?
         } else {
             // No later operation restores them.
             let _secure = SecureDelete::new(self.connection)?;
             self.remove_messages()?;
             drop_index(self.connection, self.loaded.row.id)?;
             self.drop_archive()?;
-        }
+            None
+        };
         self.remove_receipts()?;
         let now = self.now;
         let HeadRow { head, receipt, .. } = &mut self.loaded.row;
@@ -70,6 +75,6 @@ impl Step<'_> {
         head.next_flush_at = None;
         head.generation = head.generation.after(now, spread);
         *receipt = None;
-        Ok(())
+        Ok(ClearReceipt::new(self.time()?, removed, number))
     }
 }

@@ -2,7 +2,7 @@
 
 use memory_core::MemoryKey;
 use memory_core::store::{
-    Access, AppendOutcome, Appended, ReplaceAll, StoreErrorKind, StoreOperation,
+    Access, AppendOutcome, Appended, ReplaceAll, ReplacedAll, StoreErrorKind, StoreOperation,
 };
 
 use super::append::expiry;
@@ -19,11 +19,12 @@ pub(crate) struct ReplaceAllRows {
 }
 
 impl Command for ReplaceAllRows {
-    type Answer = Appended;
+    type Answer = ReplacedAll;
     const OPERATION: StoreOperation = StoreOperation::ReplaceAll;
 
-    fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<Appended, JobError> {
+    fn apply(&self, batch: &mut Batch<'_>, key: &MemoryKey) -> Result<ReplacedAll, JobError> {
         let mut step = batch.step(key)?;
+        let mut receipt = None;
         let append = &self.replace.batch;
         let outcome = if let Some(first) = step.earlier(append.write)? {
             AppendOutcome::Duplicate { first }
@@ -37,7 +38,7 @@ impl Command for ReplaceAllRows {
             let first = step.head().last.plus(1);
             step.ensure_room(self.encoded.len())?;
             step.begin()?;
-            step.remove_all(self.replace.archive, self.replace.spread())?;
+            receipt = Some(step.remove_all(self.replace.archive, self.replace.spread())?);
             step.add(append, &self.encoded)?;
             step.remember(append.write, Some(first))?;
             let end = append.ttl.and_then(|ttl| expiry(step.now, ttl));
@@ -47,7 +48,8 @@ impl Command for ReplaceAllRows {
             AppendOutcome::Appended { first }
         };
         let head = &step.loaded.row.head;
-        Ok(Appended::new(outcome, head.counters.clone(), head.next_flush_at))
+        let appended = Appended::new(outcome, head.counters.clone(), head.next_flush_at);
+        Ok(ReplacedAll::new(appended, receipt))
     }
 
     fn bytes(&self) -> usize {

@@ -9,10 +9,10 @@ use uuid::Uuid;
 use crate::health::ServerHealth;
 use crate::lease::{LeaseDomain, LeaseProof};
 use crate::store::{
-    Access, Append, Appended, ArchivedRemoval, Clear, Counters, Cursor, Durability, FlushReceipt,
-    FoundIn, Head, MessageId, NewMessage, Outline, Page, PageLimit, Read, RemoveUnused,
-    RemovedUnused, Replace, Retention, SearchQuery, Splice, StoreError, StoreErrorKind, StoreWatch,
-    UnusedPage, UnusedQuery, WriterId,
+    Access, Append, Appended, ArchivedRemoval, Clear, Cleared, Counters, Cursor, Durability,
+    FlushReceipt, FoundIn, Head, MessageId, NewMessage, Outline, Page, PageLimit, Read,
+    RemoveUnused, RemovedUnused, Replace, Retention, SearchQuery, Splice, StoreError,
+    StoreErrorKind, StoreWatch, UnusedPage, UnusedQuery, WriterId,
 };
 use crate::{
     Clock, ContentType, InMemoryStore, MemoryKey, MemoryStore, Message, Sequence, StoredMessage,
@@ -77,7 +77,7 @@ impl MemoryStore for Flushed {
         key: &MemoryKey,
         access: Access,
         clear: &Clear,
-    ) -> Result<Counters, StoreError> {
+    ) -> Result<Cleared, StoreError> {
         self.store.clear(key, access, clear).await
     }
 

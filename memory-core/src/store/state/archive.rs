@@ -37,10 +37,11 @@ pub(super) struct Removal {
 
 impl Archive {
     /// Adds a removal, unless it alone has more bytes than the archive may have; one without messages changes nothing.
-    pub(super) fn add(&mut self, removal: Removal, number: u64, now: Timestamp) {
+    /// Returns whether it is kept.
+    pub(super) fn add(&mut self, removal: Removal, number: u64, now: Timestamp) -> bool {
         let Removal { cause, receipt, mut messages, retention } = removal;
         if messages.is_empty() {
-            return;
+            return false;
         }
         messages.sort_unstable_by_key(|message| message.meta.sequence);
         let mut removal = ArchivedRemoval::new(number, cause, now, &retention);
@@ -52,11 +53,13 @@ impl Archive {
         removal.places = messages.iter().map(|message| message.meta.sequence).collect();
         removal.receipt = receipt;
         let most = DROPPED_AT_ONCE.max(messages.len().saturating_mul(2));
-        if removal.bytes <= retention.max_bytes {
+        let is_kept = removal.bytes <= retention.max_bytes && removal.is_kept(now);
+        if is_kept {
             self.0.push_back(Kept { removal, messages });
         }
         self.drop_overdue(most, now);
         self.drop_beyond(retention.max_bytes, now);
+        is_kept
     }
 
     pub(super) fn drop_overdue(&mut self, most: usize, now: Timestamp) {

@@ -472,7 +472,7 @@ fn all_messages_are_replaced_by_a_file(folder: &Folder) {
     let said = replace(&["--yes", "--expected", "4"]);
     assert_eq!(
         said.out,
-        "default:default:case:k%201: 4 messages cleared, kept in the archive, and replaced by 1 message\n",
+        "default:default:case:k%201: 4 messages cleared (43 tokens), kept in the archive as 5, and replaced by 1 message\n",
         "{said:?}"
     );
     assert_eq!(folder.run_words(one(&["tail"])).out, "#5 user: anew\n");
@@ -486,7 +486,10 @@ fn all_messages_are_replaced_by_a_file(folder: &Folder) {
 fn clear_counts_removals_and_still_knows_imports(folder: &Folder) {
     with_talk(folder);
     let said = folder.run_words(one(&["clear", "--yes"]));
-    assert_eq!(said.out, "default:default:case:k%201: 4 messages cleared, kept in the archive\n");
+    assert_eq!(
+        said.out,
+        "default:default:case:k%201: 4 messages cleared (43 tokens), kept in the archive as 5\n"
+    );
     assert_eq!(folder.ok("keys --json"), "[]\n");
     let again = folder.run_words(one(&["import", "talk.jsonl", "--json"]));
     assert_eq!(counts(&serde_json::from_str(&again.out).unwrap()), [4, 0, 4, 0]);

@@ -109,15 +109,25 @@ fn clear_reports_what_the_archive_keeps(folder: &Folder) {
     folder.write("small.yaml", RESOURCE.replace("1GiB", "50"));
     let archive = folder.json("archive --json --key k");
     let said = folder.ok("clear --yes --resource small.yaml --key k");
-    assert_eq!(said, "default:support:k: 2 messages cleared, not kept in the archive\n");
+    assert_eq!(
+        said,
+        "default:support:k: 2 messages cleared (10 tokens), not kept in the archive\n"
+    );
     assert_eq!(folder.json("archive --json --resource small.yaml --key k"), archive);
     let again = folder.ok("clear --yes --resource small.yaml --key k");
     assert_eq!(again, "default:support:k: 0 messages cleared\n");
     folder.json("import talk.jsonl --json --resource r.yaml --key k --source again");
     let kept = folder.ok("clear --yes --resource r.yaml --key k");
-    assert_eq!(kept, "default:support:k: 3 messages cleared, kept in the archive\n");
+    let removal = &folder.json("archive --json --resource r.yaml --key k")[0];
+    let number = &removal["number"];
+    let receipt = format!("3 messages cleared (15 tokens), kept in the archive as {number}");
+    assert_eq!(kept, format!("default:support:k: {receipt}\n"));
     let json = folder.json("clear --yes --resource r.yaml --key k --json");
-    assert_eq!((&json["kept_in_archive"], &json["cleared"]), (&Value::Null, &json!(5)));
+    let (receipt, counters) = (&json["receipt"], &json["counters"]);
+    assert_eq!((&receipt["messages"], &receipt["removal"]), (&json!(0), &Value::Null));
+    assert_eq!(counters["cleared"], json!(5));
+    let purged = folder.ok("clear --yes --purge --resource r.yaml --key k");
+    assert_eq!(purged, "default:support:k: 0 messages cleared\n");
 }
 
 fn rewind_and_replacement_report_the_archive(folder: &Folder) {
@@ -129,18 +139,26 @@ fn rewind_and_replacement_report_the_archive(folder: &Folder) {
         let said = folder.ok(&format!("{command} --resource small.yaml --key k"));
         said.strip_prefix("default:support:k: ").unwrap_or(&said).trim_end().to_owned()
     };
-    let json = |command: &str| -> Value {
-        let json = folder.json(&format!("{command} --json --resource small.yaml --key k"));
-        json["kept_in_archive"].clone()
-    };
+    let json =
+        |command: &str| folder.json(&format!("{command} --json --resource small.yaml --key k"));
     let [short, long] = ["new", "long"].map(|name| format!("replace-all {name}.jsonl --yes"));
     assert_eq!(text("rewind --to 9"), "0 messages taken back");
     assert_eq!(text("rewind --to 0"), "2 messages taken back, not kept in the archive");
     assert_eq!(text(&short), "0 messages cleared, and replaced by 1 message");
-    let kept = "1 message cleared, kept in the archive, and replaced by 1 message";
-    assert_eq!(text(&long), kept);
-    assert_eq!(text(&short), kept.replace("kept", "not kept"));
-    assert_eq!([json(&long), json(&short)], [true, false]);
+    let number = |said: &str| {
+        let said = said.strip_prefix("1 message cleared (5 tokens), kept in the archive as ");
+        let number = said.and_then(|said| said.strip_suffix(", and replaced by 1 message"));
+        number.and_then(|number| number.parse::<u64>().ok())
+    };
+    let kept = number(&text(&long));
+    assert_eq!(kept, folder.json("archive --json --key k")[0]["number"].as_u64());
+    assert_eq!(
+        text(&short),
+        "1 message cleared (12 tokens), not kept in the archive, and replaced by 1 message"
+    );
+    let removal = |json: &Value| json["receipt"]["removal"].as_u64();
+    assert!(removal(&json(&long)) > kept && removal(&json(&short)).is_none());
     assert_eq!(text("rewind --turn"), "1 message taken back, kept in the archive");
-    assert_eq!([json(&short), json("rewind --turn")], [Value::Null, true.into()]);
+    assert_eq!(json(&short)["receipt"]["messages"], json!(0));
+    assert_eq!(json("rewind --turn")["kept_in_archive"], json!(true));
 }

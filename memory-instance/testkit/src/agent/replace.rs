@@ -40,7 +40,9 @@ impl Run<'_> {
         let call = Call::ReplaceAll { batch: self.tags.call(), pieces, expected };
         let op = self.recorder.call(self.key, call);
         match self.memory.replace_all(entries, version).await {
-            Ok(Conditional::Applied(appended)) => self.settle(op, Ok(&appended), Refused::ForGood),
+            Ok(Conditional::Applied(replaced)) => {
+                self.settle(op, Ok(&replaced.appended), Refused::ForGood);
+            }
             Ok(Conditional::Conflict(_)) => {
                 self.recorder.answer(op, Answer::Conflict);
                 self.recorder.history().refused.extend(tags);

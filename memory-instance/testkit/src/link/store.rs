@@ -7,12 +7,12 @@ use async_trait::async_trait;
 use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
-    Access, Append, Appended, Applied, ArchivedRemoval, CaughtUp, Clear, CopyProgress, CopyStep,
-    CopyWrite, Counters, Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, Fork,
+    Access, Append, Appended, Applied, ArchivedRemoval, CaughtUp, Clear, Cleared, CopyProgress,
+    CopyStep, CopyWrite, Counters, Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, Fork,
     ForkOrigin, Forked, Frame, FrameWriters, Head, KnownBatch, Outline, Page, PageLimit, Read,
-    RemainingCopy, RemoveUnused, RemovedUnused, Replace, ReplaceAll, Restore, Scrubbed,
-    SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch,
-    UnusedPage, UnusedQuery,
+    RemainingCopy, RemoveUnused, RemovedUnused, Replace, ReplaceAll, ReplacedAll, Restore,
+    Scrubbed, SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation,
+    StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
@@ -98,7 +98,7 @@ impl MemoryStore for Link {
         key: &MemoryKey,
         access: Access,
         clear: &Clear,
-    ) -> Result<Counters, StoreError> {
+    ) -> Result<Cleared, StoreError> {
         // A deletion removes a memory that was changed under it in two steps.
         let op = is_deleting().then(|| {
             let id = self.recorder.history().new_id();
@@ -106,9 +106,9 @@ impl MemoryStore for Link {
         });
         let (key, clear, witness) = (key.clone(), *clear, self.witness.clone());
         let clear = move |server: &Arc<Server>| {
-            let counters = server.clear(&key, access, &clear)?;
+            let cleared = server.clear(&key, access, &clear)?;
             witness.cleared(&key, &clear);
-            Ok(counters)
+            Ok(cleared)
         };
         let answer = self.store(("clear", StoreOperation::Clear), clear).await;
         match (&answer, op) {
@@ -124,7 +124,7 @@ impl MemoryStore for Link {
         key: &MemoryKey,
         access: Access,
         replace: &ReplaceAll,
-    ) -> Result<Appended, StoreError> {
+    ) -> Result<ReplacedAll, StoreError> {
         self.recorder.history().sent(replace.batch.messages.iter(), Item::Cleared);
         let (key, replace) = (key.clone(), replace.clone());
         let replace = move |server: &Arc<Server>| server.replace_all(&key, access, &replace);

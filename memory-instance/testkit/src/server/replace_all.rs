@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use memory_core::store::{
-    Access, AppendOutcome, Appended, Clear, ReplaceAll, StoreError, StoreErrorKind, StoreOperation,
+    Access, AppendOutcome, Appended, Clear, Cleared, ReplaceAll, ReplacedAll, StoreError,
+    StoreErrorKind, StoreOperation,
 };
 use memory_core::{MemoryKey, MemoryStore};
 
@@ -17,7 +18,7 @@ impl Server {
         key: &MemoryKey,
         access: Access,
         replace: &ReplaceAll,
-    ) -> Result<Appended, StoreError> {
+    ) -> Result<ReplacedAll, StoreError> {
         let at = self.place(key);
         let write = replace.batch.write;
         let is_retry = self.is_retry(&at, write);
@@ -47,11 +48,11 @@ impl Server {
             _ => {}
         }
         let ended = now(self.store.head(&at))?.generation;
-        let mut appended = now(self.store.replace_all(&at, access, &replace))?;
+        let mut replaced = now(self.store.replace_all(&at, access, &replace))?;
         self.wrote(&at, write);
         self.ended(Bug::ReplaceAllUnnoticed, &at, ended);
-        self.repair(&at, &mut appended.counters);
-        Ok(appended)
+        self.repair(&at, &mut replaced.appended.counters);
+        Ok(replaced)
     }
 
     /// Clears the memory, and appends the batch a little later.
@@ -60,10 +61,10 @@ impl Server {
         at: &MemoryKey,
         access: Access,
         replace: ReplaceAll,
-    ) -> Result<Appended, StoreError> {
+    ) -> Result<ReplacedAll, StoreError> {
         let ReplaceAll { batch, archive } = replace;
         let clear = Clear { archive, ..Clear::new(self.fresh_write()) };
-        let counters = now(self.store.clear(at, access, &clear))?;
+        let Cleared { receipt, counters, .. } = now(self.store.clear(at, access, &clear))?;
         let first = now(self.store.head(at))?.last.plus(1);
         let write = batch.write;
         let (server, to) = (Arc::clone(self), at.clone());
@@ -72,6 +73,7 @@ impl Server {
             let _ = now(server.store.append(&to, access, &batch));
         });
         self.wrote(at, write);
-        Ok(Appended::new(AppendOutcome::Appended { first }, counters, None))
+        let appended = Appended::new(AppendOutcome::Appended { first }, counters, None);
+        Ok(ReplacedAll::new(appended, receipt))
     }
 }
