@@ -14,7 +14,7 @@ on_every_store!(
 );
 
 fn flushes_beside_two_processes_lose_nothing(folder: &Folder) {
-    let said = folder.run("bench flush --rounds 1 --seconds 1.2 --json");
+    let said = folder.run("bench flush --rounds 1 --seconds 0.3 --json");
     let figures: Value =
         serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {said:?}"));
     for count in ["lost", "duplicated", "summarised_twice"] {
