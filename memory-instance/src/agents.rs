@@ -5,6 +5,7 @@ mod turn;
 use std::sync::Arc;
 
 use memory_config::{AgentConfig, MemoryReference, Mode};
+use metrics::counter;
 
 pub use self::turn::{AgentTurn, AgentWindow, OnFailure, PreparedTurn, TurnOutcome};
 use crate::error::MemoryError;
@@ -19,6 +20,20 @@ pub(crate) struct Agent {
     references: Vec<MemoryReference>,
     /// Those of the references, in their order.
     templates: Vec<KeyTemplate>,
+    /// The level of its configuration, as in the metrics.
+    pattern: &'static str,
+}
+
+/// The level of configuration that gives an agent these memories: `none`, `simple` for one, `multi` for several with one key,
+/// and `advanced` for modes and keys of each memory.
+fn pattern_of(memories: &[MemoryReference]) -> &'static str {
+    let Some((first, others)) = memories.split_first() else { return "none" };
+    let is_plain = |one: &MemoryReference| one.mode == Mode::ReadWrite && one.key == first.key;
+    match (memories.iter().all(is_plain), others.is_empty()) {
+        (true, true) => "simple",
+        (true, false) => "multi",
+        (false, _) => "advanced",
+    }
 }
 
 impl Agent {
@@ -28,7 +43,8 @@ impl Agent {
             .iter()
             .map(|reference| KeyTemplate::parse(&reference.key))
             .collect::<Result<_, _>>()?;
-        Ok(Self { id, references, templates })
+        let pattern = pattern_of(&references);
+        Ok(Self { id, references, templates, pattern })
     }
 
     /// The ids of the resources that the agent uses.
@@ -63,7 +79,18 @@ impl AgentMemories {
     /// # Errors
     /// [`MemoryError::Template`], which names a missing variable; [`MemoryError::Key`].
     pub fn resolve(&self, context: &KeyContext) -> Result<ResolvedMemories, MemoryError> {
-        let Agent { id, references, templates } = &*self.agent;
+        let resolved = self.open(context);
+        let status = if resolved.is_ok() { "ok" } else { "failure" };
+        counter!(
+            "memory_config_resolution_total", "project" => self.manager.project().to_owned(),
+            "pattern" => self.agent.pattern, "status" => status
+        )
+        .increment(1);
+        resolved
+    }
+
+    fn open(&self, context: &KeyContext) -> Result<ResolvedMemories, MemoryError> {
+        let Agent { id, references, templates, .. } = &*self.agent;
         let context = self.manager.completed(context).or_with("agent.id", id);
         let open = |(reference, template): (&MemoryReference, &KeyTemplate)| {
             let memory = self.manager.memory(&reference.id, &template.render(&context)?)?;

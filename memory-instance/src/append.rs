@@ -345,7 +345,7 @@ impl MemoryInstance {
         let telemetry = &self.inner.rules.telemetry;
         telemetry.took(Operation::Append, started.elapsed());
         if !appended.outcome.is_duplicate() {
-            telemetry.appended(prepared.messages().len());
+            telemetry.appended(prepared.messages(), &self.inner.rules.policy);
         }
         Ok(appended)
     }

@@ -198,6 +198,10 @@ impl WriteRequest for Restore {
         Some(Audited::all(AuditOperation::Undo))
     }
 
+    fn counters(answer: &Self::Answer) -> Option<&Counters> {
+        Some(answer)
+    }
+
     fn send<'a>(&'a self, inner: &'a Inner, lease: Option<LeaseProof>) -> Answering<'a, Counters> {
         inner.store().restore(&inner.key, Access { lease }, self)
     }

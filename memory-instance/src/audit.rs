@@ -244,8 +244,7 @@ impl<'a> AuditEvent<'a> {
         if let Some(sink) = inner.backend.audit.as_deref()
             && !caught(|| sink.record(self).is_ok()).unwrap_or_default()
         {
-            let id = self.memory_id.to_owned();
-            metrics::counter!("memory_audit_failures_total", "memory" => id).increment(1);
+            inner.rules.telemetry.audit_failed();
         }
     }
 }

@@ -17,6 +17,7 @@ use memory_core::store::{
     UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
+use metrics::{Counter, Gauge, counter, gauge};
 use reliakit_circuit::State;
 use tokio::time::{Instant, timeout};
 
@@ -43,6 +44,14 @@ pub struct CircuitBreaker {
     settings: CircuitBreakerSettings,
     began: Instant,
     circuit: Mutex<Circuit>,
+    metrics: Option<BreakerMetrics>,
+}
+
+/// The metrics of a breaker in front of a resource's store.
+#[derive(Debug)]
+struct BreakerMetrics {
+    trips: Counter,
+    state: Gauge,
 }
 
 /// Times are nanoseconds since the breaker was created.
@@ -118,6 +127,7 @@ impl Permit<'_> {
         if circuit.period == self.period {
             circuit.step(reliakit_circuit::CircuitBreaker::on_success);
             if circuit.period != self.period {
+                self.breaker.report(circuit.machine.state());
                 tracing::info!("circuit breaker closed: the store answers again");
             }
         }
@@ -133,6 +143,7 @@ impl Permit<'_> {
                 let CircuitBreakerSettings { failure_threshold, reset_timeout, .. } =
                     self.breaker.settings;
                 circuit.until = now.saturating_add(nanos(reset_timeout));
+                self.breaker.report(circuit.machine.state());
                 tracing::warn!(
                     failure_threshold,
                     ?reset_timeout,
@@ -164,7 +175,35 @@ impl CircuitBreaker {
             reliakit_circuit::CircuitBreaker::new(failure_threshold, nanos(reset_timeout))
                 .with_success_threshold(success_threshold);
         let circuit = Circuit { machine, period: 0, probing: None, probes: 0, until: 0 };
-        Self { store, settings, began: Instant::now(), circuit: Mutex::new(circuit) }
+        let (began, circuit) = (Instant::now(), Mutex::new(circuit));
+        Self { store, settings, began, circuit, metrics: None }
+    }
+
+    /// Reports its state in the metrics of a resource.
+    pub(crate) fn with_metrics(mut self, project: &str, id: &str) -> Self {
+        let trips = counter!(
+            "memory_circuit_breaker_trips_total", "project" => project.to_owned(), "memory_id" => id.to_owned()
+        );
+        let state = gauge!(
+            "memory_circuit_breaker_state", "project" => project.to_owned(), "memory_id" => id.to_owned()
+        );
+        state.set(0.0);
+        self.metrics = Some(BreakerMetrics { trips, state });
+        self
+    }
+
+    /// The state changed.
+    fn report(&self, state: State) {
+        if let Some(metrics) = &self.metrics {
+            if state == State::Open {
+                metrics.trips.increment(1);
+            }
+            metrics.state.set(match state {
+                State::Closed => 0.0,
+                State::Open => 1.0,
+                State::HalfOpen => 2.0,
+            });
+        }
     }
 
     fn circuit(&self) -> MutexGuard<'_, Circuit> {
@@ -187,6 +226,7 @@ impl CircuitBreaker {
         }
         let mut probe = None;
         if circuit.machine.state() == State::HalfOpen {
+            self.report(State::HalfOpen);
             circuit.probes += 1;
             probe = Some(circuit.probes);
             circuit.probing = probe;

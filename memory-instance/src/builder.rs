@@ -20,6 +20,7 @@ use crate::manager::MemoryManager;
 use crate::open;
 use crate::prefixes::Prefixes;
 use crate::rules::{Extensions, FlushMode, Rules};
+use crate::telemetry;
 use crate::views::{VIEW_BYTES, Views};
 
 /// Builds a [`MemoryManager`].
@@ -265,6 +266,7 @@ impl ManagerBuilder {
                 tracing::warn!("configuration: {note}");
             }
         }
+        telemetry::describe();
         let mut rules = HashMap::new();
         let mut ids: HashMap<String, String> = HashMap::new();
         for resource in self.resources {
@@ -272,7 +274,7 @@ impl ManagerBuilder {
             if let Some(earlier) = ids.insert(id.to_lowercase(), id.clone()) {
                 return Err(MemoryError::DuplicateResource { id: earlier, other: id });
             }
-            let compiled = Rules::new(resource, &self.extensions, &store)?;
+            let compiled = Rules::new(resource, &self.extensions, &store, &self.project)?;
             rules.insert(id, Arc::new(compiled));
         }
         let mut agents = HashMap::new();
@@ -290,7 +292,8 @@ impl ManagerBuilder {
             ids: self.ids,
             lifecycle: Arc::default(),
             audit: self.audit,
-            views: Views::new(self.view_bytes),
+            views: Views::new(self.view_bytes, &self.project),
+            refreshed: metrics::counter!("memory_lock_refresh_total", "project" => self.project.clone()),
             prefixes: Prefixes::default(),
             refreshes: AtomicU64::new(0),
         };

@@ -31,6 +31,10 @@ impl WriteRequest for Sent<'_> {
         None
     }
 
+    fn counters(answer: &Self::Answer) -> Option<&Counters> {
+        Some(answer)
+    }
+
     fn send<'a>(&'a self, inner: &'a Inner, lease: Option<LeaseProof>) -> Answering<'a, Counters> {
         inner.store().splice(&inner.key, Access { lease }, self.0)
     }

@@ -11,6 +11,7 @@ use memory_core::store::{
 use memory_core::{MemoryKey, Sequence};
 use memory_lock::{LockGuard, LockKey};
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::audit::{Audit, AuditOperation, AuditOutcome, Audited};
 use crate::error::MemoryError;
@@ -18,6 +19,7 @@ use crate::inner::{ATTEMPTS, Inner, OnHeap};
 use crate::instance::MemoryInstance;
 use crate::manager::MemoryManager;
 use crate::sweep::non_zero;
+use crate::telemetry::Operation;
 use crate::views::Views;
 use crate::write::{Answering, WriteRequest};
 
@@ -146,7 +148,15 @@ impl MemoryInstance {
     #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
     pub async fn delete(&self) -> Result<DeletionReceipt, MemoryError> {
         self.writable("delete")?;
-        self.inner.delete().await
+        let started = Instant::now();
+        let inner = &self.inner;
+        let deleted = inner.delete().await;
+        let (telemetry, policy) = (&inner.rules.telemetry, &inner.rules.policy);
+        telemetry.ended(Operation::Delete, started, &deleted);
+        if deleted.is_ok() {
+            telemetry.drops(&inner.key, &inner.held, policy);
+        }
+        deleted
     }
 }
 
@@ -197,6 +207,10 @@ impl WriteRequest for Erase {
 
     fn audited(&self) -> Option<Audited> {
         Some(Audited { messages: self.places.len(), ..Audited::all(AuditOperation::Erase) })
+    }
+
+    fn counters(answer: &Self::Answer) -> Option<&Counters> {
+        Some(&answer.counters)
     }
 
     fn send<'a>(&'a self, inner: &'a Inner, lease: Option<LeaseProof>) -> Answering<'a, Erased> {

@@ -7,6 +7,7 @@ mod turn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use memory_core::ErrorCode;
 use memory_lock::{LeaseScope, LostReason, WithLockError};
 use tokio::time::Instant;
 
@@ -17,6 +18,7 @@ use crate::error::MemoryError;
 use crate::flush;
 use crate::instance::MemoryInstance;
 use crate::lifecycle::Activity;
+use crate::telemetry::Operation;
 use crate::write::ClaimFence;
 
 impl MemoryInstance {
@@ -72,7 +74,7 @@ impl MemoryInstance {
         self.writable("work on")
             .and_then(|()| inner.not_in_own_turn("work on").map_err(MemoryError::from))
             .map_err(|error| ExclusiveError::Begin(Box::new(error)))?;
-        let state = Arc::<Turn>::default();
+        let (started, state) = (Instant::now(), Arc::<Turn>::default());
         let begin_failed = |error: MemoryError| ExclusiveError::Begin(Box::new(error));
         let underway = inner.begin(Activity::Turn, "work on").map_err(begin_failed)?;
         let begin = |scope: LeaseScope| async {
@@ -105,6 +107,19 @@ impl MemoryInstance {
             underway.ended();
         }
         inner.backend.publish_refreshes();
+        let telemetry = &inner.rules.telemetry;
+        match &done {
+            Ok(Ok(_)) => telemetry.took(Operation::Exclusive, started.elapsed()),
+            Ok(Err(error)) | Err(WithLockError::Lost { output: Some(Err(error)), .. }) => {
+                telemetry.failed(Operation::Exclusive, error.code());
+            }
+            Err(WithLockError::Acquire(error)) => {
+                telemetry.failed(Operation::Exclusive, error.kind().code());
+            }
+            Err(WithLockError::Lost { .. }) => {
+                telemetry.failed(Operation::Exclusive, ErrorCode::Conflict);
+            }
+        }
         match done {
             Ok(Ok(output)) => {
                 // A flush commits only while no other process holds the lease, so it waits for the turn's end.

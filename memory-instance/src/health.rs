@@ -13,6 +13,7 @@ use crate::error::MemoryError;
 use crate::inner::Inner;
 use crate::instance::MemoryInstance;
 use crate::rewrite::REWRITE;
+use crate::telemetry::Operation;
 
 impl MemoryInstance {
     /// The health of the memory, for operators and tests. It reads everything except the texts of messages.
@@ -43,7 +44,13 @@ impl MemoryInstance {
     /// Reads have no effect.
     #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
     pub async fn health(&self) -> Result<MemoryHealth, MemoryError> {
-        self.inner.health().await
+        let started = Instant::now();
+        let health = self.inner.health().await;
+        let telemetry = &self.inner.rules.telemetry;
+        telemetry.ended(Operation::Health, started, &health);
+        let healthy = health.as_ref().is_ok_and(|health| health.verdict == Verdict::Healthy);
+        telemetry.health(&self.inner.key, healthy);
+        health
     }
 }
 
@@ -85,10 +92,6 @@ impl Inner {
         let overdue = self.overdue_leases().await;
         let lease = inspected.ok().flatten().map(LeaseHealth::from);
         let census = self.census(&outline);
-        let telemetry = &self.rules.telemetry;
-        for (priority, tally) in &census.priorities {
-            telemetry.priority(*priority, *tally);
-        }
         self.backend.publish_refreshes();
         let flush_error =
             self.flush_failures.error(&outline.head, started, || self.is_due(&outline.head));

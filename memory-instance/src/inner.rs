@@ -17,6 +17,7 @@ use crate::flush::failures::FlushFailures;
 use crate::kinds::Kinds;
 use crate::lifecycle::{Activity, Underway};
 use crate::rules::Rules;
+use crate::telemetry::Held;
 use crate::views::{ColdRead, Found, ViewState};
 use crate::writers::{Writer, Writers};
 
@@ -43,6 +44,14 @@ pub(crate) struct Inner {
     pub(crate) flush_failures: FlushFailures,
     /// The tokens by which providers' reports exceeded the counts of windows.
     pub(crate) calibrations: Calibrations,
+    /// Its part in the gauges of the resource.
+    pub(crate) held: Held,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.rules.telemetry.drops(&self.key, &self.held, &self.rules.policy);
+    }
 }
 
 impl Inner {
@@ -72,6 +81,7 @@ impl Inner {
             flushing: AtomicBool::new(false),
             flush_failures: FlushFailures::default(),
             calibrations: Calibrations::default(),
+            held: Held::default(),
         })
     }
 

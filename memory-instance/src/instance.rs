@@ -138,9 +138,9 @@ impl MemoryInstance {
         limit: Option<NonZeroUsize>,
     ) -> Result<Page, MemoryError> {
         let started = Instant::now();
-        let page = self.inner.page(after, limit).await?;
-        self.inner.rules.telemetry.took(Operation::Read, started.elapsed());
-        Ok(page)
+        let page = self.inner.page(after, limit).await.map_err(MemoryError::from);
+        self.inner.rules.telemetry.ended(Operation::Read, started, &page);
+        page
     }
 
     /// The newest `n` messages, in order, from one snapshot; all messages if there are fewer. The cost depends on
@@ -218,9 +218,9 @@ impl MemoryInstance {
         limit: NonZeroUsize,
     ) -> Result<Page, MemoryError> {
         let started = Instant::now();
-        let page = self.inner.page_before(before, limit).await?;
-        self.inner.rules.telemetry.took(Operation::Read, started.elapsed());
-        Ok(page)
+        let page = self.inner.page_before(before, limit).await.map_err(MemoryError::from);
+        self.inner.rules.telemetry.ended(Operation::Read, started, &page);
+        page
     }
 
     /// The number of tokens of a message, by the resource's counter. Nothing is stored.
@@ -308,7 +308,10 @@ impl MemoryInstance {
     /// # Cancel safety
     /// Reads have no effect.
     pub async fn counters(&self) -> Result<Counters, MemoryError> {
-        Ok(self.inner.head().await?.counters)
+        let started = Instant::now();
+        let head = self.inner.head().await.map_err(MemoryError::from);
+        self.inner.rules.telemetry.ended(Operation::Stats, started, &head);
+        Ok(head?.counters)
     }
 
     /// The receipts of the last flushes, newest first.

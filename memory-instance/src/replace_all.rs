@@ -5,7 +5,8 @@ use std::sync::Arc;
 use memory_core::Entry;
 use memory_core::lease::LeaseProof;
 use memory_core::store::{
-    Access, Append, NewMessage, ReplaceAll, ReplacedAll, StoreErrorKind, StoreOperation, Version,
+    Access, Append, Counters, NewMessage, ReplaceAll, ReplacedAll, StoreErrorKind, StoreOperation,
+    Version,
 };
 
 use crate::audit::{AuditOperation, Audited};
@@ -134,6 +135,10 @@ impl WriteRequest for ReplaceAll {
 
     fn audited(&self) -> Option<Audited> {
         Some(Audited::batch(AuditOperation::ReplaceAll, &self.batch.messages))
+    }
+
+    fn counters(answer: &Self::Answer) -> Option<&Counters> {
+        Some(&answer.appended.counters)
     }
 
     fn send<'a>(

@@ -78,6 +78,7 @@ impl Rules {
         resource: MemoryResource,
         extensions: &Extensions,
         store: &Arc<dyn MemoryStore>,
+        project: &str,
     ) -> Result<Self, MemoryError> {
         let policy = resource.policy()?;
         let settings = resource.flush_settings()?;
@@ -122,10 +123,13 @@ impl Rules {
             .with_wait_timeout(resource.lock.wait_timeout)
             .with_failure_timeout(resource.lock.failure_timeout);
         let turn = lock.with_max_hold(Some(resource.lock.max_turn));
-        let telemetry = Telemetry::new(&resource.id);
+        let telemetry = Telemetry::new(project, &resource.id);
         let flush_mode = extensions.flush_mode;
         let store: Arc<dyn MemoryStore> = match resource.circuit_breaker {
-            Some(settings) => Arc::new(CircuitBreaker::new(Arc::clone(store), settings)),
+            Some(settings) => {
+                let breaker = CircuitBreaker::new(Arc::clone(store), settings);
+                Arc::new(breaker.with_metrics(project, &resource.id))
+            }
             None => Arc::clone(store),
         };
         let profile = resource.profile();

@@ -110,8 +110,8 @@ pub(crate) enum ViewState {
 }
 
 impl Views {
-    pub(crate) fn new(max_bytes: usize) -> Self {
-        let read = |outcome: &'static str| counter!("memory_view_reads_total", "view" => outcome);
+    pub(crate) fn new(max_bytes: usize, project: &str) -> Self {
+        let read = |outcome: &'static str| counter!("memory_view_reads_total", "project" => project.to_owned(), "view" => outcome);
         let erasures = [0; ERASURE_GROUPS];
         let kept = Kept { entries: LruCache::unbounded(), bytes: 0, erasures };
         Self {
@@ -122,8 +122,8 @@ impl Views {
             warm: read("warm"),
             cold: read("cold"),
             excluded: read("excluded"),
-            evicted: counter!("memory_view_evictions_total"),
-            bytes: gauge!("memory_view_bytes"),
+            evicted: counter!("memory_view_evictions_total", "project" => project.to_owned()),
+            bytes: gauge!("memory_view_bytes", "project" => project.to_owned()),
         }
     }
 

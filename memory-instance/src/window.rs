@@ -219,6 +219,12 @@ impl Inner {
         options: &WindowOptions,
     ) -> Result<ContextWindow, MemoryError> {
         let started = Instant::now();
+        let window = self.rendered(options).await;
+        self.rules.telemetry.ended(Operation::Context, started, &window);
+        window
+    }
+
+    async fn rendered(&self, options: &WindowOptions) -> Result<ContextWindow, MemoryError> {
         let options = self.rules.complete(options);
         let profile = options.profile.clone().unwrap_or_default();
         let model = profile.model.as_deref().or(self.rules.resource.model.as_deref());
@@ -246,7 +252,6 @@ impl Inner {
             model.map(str::to_owned),
             tokens.saturating_add(options.tools),
         );
-        self.rules.telemetry.took(Operation::Context, started.elapsed());
         Ok(ContextWindow { messages, tokens, unchanged_tokens, repairs, left_out, request, anchor })
     }
 

@@ -19,6 +19,7 @@ use self::limits::{ANSWER_OVERRUN, Asked, MIN_ANSWER_WAIT, TimeLimits, until};
 use crate::audit::{Audit, AuditOperation, Audited};
 use crate::error::WriteError;
 use crate::inner::Inner;
+use crate::telemetry::Operation;
 
 /// The answer of a store that is being waited for.
 pub(crate) type Answering<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -33,6 +34,11 @@ pub(crate) trait WriteRequest: Sized + Send + Sync {
 
     /// The record in the audit log; `None` if it changes no message.
     fn audited(&self) -> Option<Audited>;
+
+    /// The counters of the memory in the answer of the store.
+    fn counters(_: &Self::Answer) -> Option<&Counters> {
+        None
+    }
 
     /// Sends the request once, under a lease or under none.
     fn send<'a>(
@@ -55,6 +61,10 @@ impl WriteRequest for Append {
         Some(Audited::batch(AuditOperation::Append, &self.messages))
     }
 
+    fn counters(answer: &Self::Answer) -> Option<&Counters> {
+        Some(&answer.counters)
+    }
+
     fn send<'a>(&'a self, inner: &'a Inner, lease: Option<LeaseProof>) -> Answering<'a, Appended> {
         inner.store().append(&inner.key, Access { lease }, self)
     }
@@ -72,6 +82,10 @@ impl WriteRequest for Replace {
         Some(Audited::batch(AuditOperation::Replace, std::slice::from_ref(&self.message)))
     }
 
+    fn counters(answer: &Self::Answer) -> Option<&Counters> {
+        Some(answer)
+    }
+
     fn send<'a>(&'a self, inner: &'a Inner, lease: Option<LeaseProof>) -> Answering<'a, Counters> {
         inner.store().replace(&inner.key, Access { lease }, self)
     }
@@ -83,6 +97,10 @@ impl WriteRequest for Clear {
 
     fn audited(&self) -> Option<Audited> {
         Some(Audited::all(AuditOperation::Clear))
+    }
+
+    fn counters(answer: &Self::Answer) -> Option<&Counters> {
+        Some(&answer.counters)
     }
 
     fn send<'a>(&'a self, inner: &'a Inner, lease: Option<LeaseProof>) -> Answering<'a, Cleared> {
@@ -135,8 +153,22 @@ impl Inner {
         waits: Duration,
     ) -> Result<Written<W::Answer>, WriteError> {
         let audit = Audit::begin(self, || write.audited());
+        let measured =
+            Operation::of_write(W::OPERATION).map(|operation| (operation, Instant::now()));
         let done = self.write_until_answered(write, lease, waits).await;
         audit.end(&done);
+        let telemetry = &self.rules.telemetry;
+        match (&done, measured) {
+            (Err(error), Some((operation, _))) => telemetry.failed(operation, error.code()),
+            // Of an append the whole call is measured.
+            (Ok(_), Some((operation, started))) if operation != Operation::Append => {
+                telemetry.took(operation, started.elapsed());
+            }
+            _ => {}
+        }
+        if let Some(counters) = done.as_ref().ok().and_then(|done| W::counters(&done.answer)) {
+            telemetry.holds(&self.held, counters, &self.rules.policy);
+        }
         done
     }
 

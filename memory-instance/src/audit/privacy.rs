@@ -38,7 +38,12 @@ impl Inner {
 
     /// Records what was replaced in this number of messages.
     pub(crate) fn record_redactions(&self, messages: u64, redactions: &Redactions) {
-        if redactions.is_empty() || !is_received(self) {
+        if redactions.is_empty() {
+            return;
+        }
+        // Texts outside of messages count too.
+        self.rules.telemetry.redacted(messages.max(1));
+        if !is_received(self) {
             return;
         }
         let mut event = AuditEvent::of(self, AuditOperation::Redact, AuditOutcome::Applied);

@@ -155,7 +155,7 @@ impl Order {
             Condition::Due => inner.is_due(head),
             Condition::From(_) if head.next_flush_at == Some(FLUSH_HELD) => false,
             Condition::From(share) => {
-                let mut settings = inner.rules.settings.clone();
+                let mut settings = inner.rules.settings;
                 settings.summarize_threshold = share;
                 tokens >= settings.threshold_tokens(policy.max_tokens)
                     || policy

@@ -60,7 +60,7 @@ pub(super) async fn run(
         }
         Err(error) => {
             inner.flush_failures.record(error.chain(), token.get().copied());
-            telemetry.flush_failed();
+            telemetry.failed(Operation::Flush, error.code());
             tracing::warn!(key = %inner.key, error = %error, "flush failed");
         }
     }

@@ -5,14 +5,10 @@ use memory_core::{InMemoryStore, MemoryResource, MemoryStore, Message};
 use memory_core_testkit::intercept::{Hook, Intercept, Method};
 use memory_lock::{ClockExt as _, LockManager};
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use metrics::{
-    CounterFn, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
-};
-
 use super::*;
+use crate::telemetry::recorded::Recorded;
 use crate::{FlushMode, MemoryInstance, MemoryManager};
 
 struct World {
@@ -376,68 +372,9 @@ async fn memory_with_damage_has_no_view() {
     assert!(matches!(views.find(memory.key()).state, ViewState::View(..)));
 }
 
-/// The sums of counters and gauges, by name and label.
-#[derive(Debug, Clone, Default)]
-struct Sums(Arc<Mutex<BTreeMap<String, Arc<Sum>>>>);
-
-#[derive(Debug, Default)]
-struct Sum(Mutex<f64>);
-
-impl Sums {
-    fn value(&self, name: &str) -> f64 {
-        *self.0.lock().unwrap()[name].0.lock().unwrap()
-    }
-
-    fn register(&self, key: &Key) -> Arc<Sum> {
-        let labels: String = key.labels().map(|label| format!(" {}", label.value())).collect();
-        let name = format!("{}{labels}", key.name());
-        Arc::clone(self.0.lock().unwrap().entry(name).or_default())
-    }
-}
-
-impl CounterFn for Sum {
-    fn increment(&self, by: u64) {
-        *self.0.lock().unwrap() += by as f64;
-    }
-
-    fn absolute(&self, _: u64) {}
-}
-
-impl GaugeFn for Sum {
-    fn increment(&self, by: f64) {
-        *self.0.lock().unwrap() += by;
-    }
-
-    fn decrement(&self, by: f64) {
-        *self.0.lock().unwrap() -= by;
-    }
-
-    fn set(&self, _: f64) {}
-}
-
-impl Recorder for Sums {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        Counter::from_arc(self.register(key))
-    }
-
-    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::from_arc(self.register(key))
-    }
-
-    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::noop()
-    }
-}
-
 #[tokio::test]
 async fn metrics_count_reads_and_bytes_of_views() {
-    let sums = Sums::default();
+    let sums = Recorded::default();
     let (world, _) = World::new().await;
     let manager = {
         let _local = metrics::set_default_local_recorder(&sums);
@@ -449,17 +386,17 @@ async fn metrics_count_reads_and_bytes_of_views() {
         for _ in 0..reads {
             memory.messages().await.unwrap();
         }
-        let bytes = sums.value("memory_view_bytes");
+        let bytes = sums.exactly("memory_view_bytes{project=default}");
         assert!((9_000.0..16_384.0).contains(&bytes), "{bytes}");
     }
-    assert_eq!(sums.value("memory_view_reads_total warm"), 1.0);
-    assert_eq!(sums.value("memory_view_reads_total cold"), 2.0);
-    assert_eq!(sums.value("memory_view_evictions_total"), 1.0);
+    assert_eq!(sums.exactly("memory_view_reads_total{project=default,view=warm}"), 1.0);
+    assert_eq!(sums.exactly("memory_view_reads_total{project=default,view=cold}"), 2.0);
+    assert_eq!(sums.exactly("memory_view_evictions_total{project=default}"), 1.0);
     let large = manager.memory("chat", "c").unwrap();
     large.append(Message::user("x".repeat(20_000))).await.unwrap();
     large.messages().await.unwrap();
     large.messages().await.unwrap();
-    assert_eq!(sums.value("memory_view_reads_total excluded"), 1.0);
+    assert_eq!(sums.exactly("memory_view_reads_total{project=default,view=excluded}"), 1.0);
     drop((large, manager));
-    assert_eq!(sums.value("memory_view_bytes"), 0.0);
+    assert_eq!(sums.exactly("memory_view_bytes{project=default}"), 0.0);
 }

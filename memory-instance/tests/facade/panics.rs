@@ -109,7 +109,7 @@ impl Recorder for Counters {
     fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        let labels = key.labels().filter(|label| label.key() == "outcome");
+        let labels = key.labels().filter(|label| ["operation", "code"].contains(&label.key()));
         let name = labels.fold(key.name().to_owned(), |name, label| name + " " + label.value());
         Counter::from_arc(Arc::clone(self.0.lock().unwrap().entry(name).or_default()))
     }
@@ -136,10 +136,8 @@ async fn fails_and_recovers(
     for mode in [FlushMode::Inline, FlushMode::Background] {
         let metrics = Counters::default();
         let (logs, _guard) = Logs::capture();
-        let world = {
-            let _local = metrics::set_default_local_recorder(&metrics);
-            on.world(build(with(resource.clone())).with_flush_mode(mode)).await
-        };
+        let _local = metrics::set_default_local_recorder(&metrics);
+        let world = on.world(build(with(resource.clone())).with_flush_mode(mode)).await;
         let (memory, before) = (world.memory(), code.asked());
         fill(&memory, 400).await;
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -148,7 +146,7 @@ async fn fails_and_recovers(
             1,
             "it panics once, and then there is a pause ({mode:?})"
         );
-        assert_eq!(metrics.value("memory_flush_total failed"), 1);
+        assert_eq!(metrics.value("memory_operation_errors_total flush internal"), 1);
         let health = memory.health().await.unwrap();
         let error = health.last_flush_error.unwrap();
         assert_eq!(error, format!("flush default:m:k: {culprit} panicked; fix it, or replace it"));
@@ -172,7 +170,7 @@ async fn fails_and_recovers(
         }
         assert_eq!(
             logs.containing("WARN").len() as u64,
-            metrics.value("memory_flush_total failed")
+            metrics.value("memory_operation_errors_total flush internal")
         );
 
         code.works.store(1, Ordering::SeqCst);
