@@ -24,6 +24,7 @@ use crate::run::{Bytes, Process, lease_key};
 use crate::violation::Check;
 
 mod copies;
+mod edits;
 mod past;
 mod reads;
 mod replace;
@@ -32,6 +33,7 @@ mod versions;
 mod window;
 
 pub(crate) use self::copies::fork_options;
+pub(crate) use self::edits::inspect;
 pub(crate) use self::past::search;
 
 /// Text that no error may contain.
@@ -221,6 +223,13 @@ impl Run<'_> {
                 }
                 Op::Fork(newer) => self.fork(*newer).await,
                 Op::CopyTo => self.copy_to().await,
+                Op::BackUp => self.back_up().await,
+                Op::Edit(at, edit) => self.edit(*at, *edit).await,
+                Op::Rewrite => self.rewrite().await,
+                Op::Inspect => {
+                    let read = inspect(&self.memory, self.key, self.recorder).await;
+                    self.told(read.as_ref().err());
+                }
                 Op::Archive => self.archive().await,
                 Op::Search => {
                     let found = search(&self.memory, self.key, self.recorder).await;

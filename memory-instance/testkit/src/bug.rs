@@ -282,4 +282,42 @@ bugs! {
     ForkTakesLater in Past: CopyWrong,
     /// Later messages of a memory are appended to its forks.
     ForkSharesWrites in Past: CopyWrong,
+    /// A change of a priority or a content type is acknowledged and not stored.
+    EditNotStored in Past: SettingsWrong | WindowStale | Unexplained,
+    /// Such a change writes the text back that was read before, although it was replaced since.
+    EditRestoresText in Past: Unexplained | ErasedShown,
+    /// Such a change removes the newest message, if that came after the changed one.
+    EditLosesNewer in Past: Lost | Unexplained,
+    /// A reader continues from a cursor although the priority of a message was changed since.
+    EditUnnoticed in Past: SettingsWrong | WindowStale | Unexplained,
+    /// A summary whose priority is changed is no longer the one of its flush.
+    EditForgetsFlush in Past: ArchiveWrong | SummaryWrong | Unexplained,
+    /// A flush takes a message that an agent made critical.
+    PinnedFlushed in Past: Unexplained,
+    /// A summary is written anew from messages that were erased.
+    RewriteFromStale in Past: SummaryWrong,
+    /// A new summary takes the place of another one than the one that was read.
+    RewriteReplacesNewer in Past: SummaryWrong | Unexplained,
+    /// The summary that is written anew moves to the archive.
+    RewriteArchivesOld in Past: SearchWrong | ArchiveWrong | Unexplained,
+    /// A summary that is written anew has not the priority of the one before.
+    RewriteLosesPriority in Past: SettingsWrong | WindowStale | Unexplained,
+    /// A new summary is acknowledged and not stored.
+    RewriteNotStored in Past: Unexplained,
+    /// A summary is reported to have no originals although they are archived.
+    RewriteGivesUp in Past: SummaryWrong,
+    /// A restored backup lacks the newest message.
+    RestoreMissesNewest in Past: CopyWrong,
+    /// A restored backup has the archived originals of a flush, and lacks its summary.
+    RestoreTearsFlush in Past: CopyWrong,
+    /// A restored backup has no archive.
+    RestoreLosesArchive in Past: SearchWrong | ArchiveWrong | CopyWrong,
+    /// A restored backup has no receipts.
+    RestoreLosesReceipts in Past: CopyWrong,
+    /// A restored backup has no priorities and content types.
+    RestoreLosesSettings in Past: SettingsWrong | CopyWrong,
+    /// A restored backup counts only the messages that are present.
+    RestoreLosesCounters in Past: Counted | CopyWrong,
+    /// A backup is restored over a memory.
+    RestoreOverwrites in Past: CopyWrong | Lost | Unexplained,
 }

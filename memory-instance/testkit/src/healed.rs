@@ -9,7 +9,7 @@ use memory_core::{Message, Sequence};
 use memory_instance::{MemoryError, Session};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::agent::{SECRET, Tags, answer, fork_options, search};
+use crate::agent::{SECRET, Tags, answer, fork_options, inspect, search};
 use crate::bug::Bug;
 use crate::history::{Answer, Call, Piece, Recorder, Totals, bytes_of, item_of};
 use crate::program::{Kind, Program};
@@ -56,6 +56,7 @@ pub(crate) async fn verify_healed(
     if searches {
         patient.within(READ, "a search", patient.search()).await;
         patient.within(READ, "reading the archive", patient.archive()).await;
+        patient.within(READ, "reading the settings", patient.inspect()).await;
     }
 }
 
@@ -174,6 +175,10 @@ impl Patient<'_> {
 
     async fn search(&self) -> Result<(), MemoryError> {
         search(&self.process.memory(self.key), self.key, self.recorder).await
+    }
+
+    async fn inspect(&self) -> Result<(), MemoryError> {
+        inspect(&self.process.memory(self.key), self.key, self.recorder).await
     }
 
     async fn archive(&self) -> Result<(), MemoryError> {

@@ -6,20 +6,24 @@ mod caller;
 mod item;
 mod past;
 mod recorder;
+mod renames;
+mod settings;
 
 use std::collections::BTreeMap;
 
-use memory_core::store::NewMessage;
+use memory_core::store::{NewMessage, Replace};
 
 pub use self::answer::{Answer, Backward, Ensured, Totals};
-pub(crate) use self::call::call_of;
 pub use self::call::{Call, Expected, Position};
+pub(crate) use self::call::{REWRITE, call_of};
 pub(crate) use self::caller::Caller;
 pub use self::item::{Item, Piece, Tag};
 pub(crate) use self::item::{item_of, tag_in, tag_of};
 pub use self::past::{Copied, Hit, Removed, Written};
 pub(crate) use self::past::{Refusal, bytes_of, numbers};
 pub(crate) use self::recorder::Recorder;
+pub(crate) use self::renames::Renames;
+pub use self::settings::{Edit, Rewrote, Settings, Type};
 use crate::grants::{Grants, Sent};
 use crate::linear::Operation;
 use crate::link::Views;
@@ -72,6 +76,8 @@ pub struct History {
     pub(crate) grants: Grants,
     /// The messages that were sent to the store.
     pub(crate) sent: BTreeMap<Item, NewMessage>,
+    /// Summaries and cleared results that got other ids.
+    pub(crate) renames: Renames,
     /// The call that each result answers.
     pub(crate) answers: BTreeMap<Tag, Tag>,
     /// Applied writes, if the server may roll back.
@@ -100,7 +106,7 @@ impl History {
 
     /// The operations on this memory, in the order of their calls.
     pub(crate) fn of(&self, key: usize) -> Vec<Recorded> {
-        self.with_callers(key).map(|(_, operation)| operation.clone()).collect()
+        self.with_callers(key).map(|(_, operation)| self.renames.applied(operation)).collect()
     }
 
     /// The same with their callers.
@@ -119,7 +125,21 @@ impl History {
             Some(tag) => Item::Message(tag),
             None => unnumbered(new.id.uuid().as_u128()),
         };
-        self.sent.extend(messages.into_iter().map(|new| (item(new), new.clone())));
+        for new in messages {
+            // A later request with the same text only changes its settings.
+            self.sent.entry(item(new)).or_insert_with(|| new.clone());
+        }
+    }
+
+    /// Records a replacement that is sent. One that keeps a text without a number gives its message another id, because
+    /// agents write no such texts.
+    pub(crate) fn replacing(&mut self, replace: &Replace) {
+        let new = &replace.message;
+        self.sent([new], Item::Cleared);
+        if tag_of(&new.message).is_none() {
+            let [old, new] = [replace.replaced, new.id].map(|id| id.uuid().as_u128());
+            self.renames.learn(old, new);
+        }
     }
 
     /// Records the start of an explicit flush.

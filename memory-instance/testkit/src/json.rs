@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::bug::Bug;
 use crate::history::{
-    Answer, Call, Caller, Copied, Ensured, Expected, History, Hit, Item, Piece, Removed, Totals,
-    Written,
+    Answer, Call, Caller, Copied, Edit, Ensured, Expected, History, Hit, Item, Piece, Removed,
+    Rewrote, Settings, Totals, Type, Written,
 };
 use crate::program::Program;
 use crate::run::{KEYS, play};
@@ -96,6 +96,7 @@ fn call(history: &History, call: &Call) -> Option<(&'static str, Value)> {
             summary,
             receipt,
             expected: _,
+            rewrites,
         } => {
             let one =
                 |(place, new): &(u64, Written)| json!({"place": place, "cleared": hex(new.id)});
@@ -104,6 +105,7 @@ fn call(history: &History, call: &Call) -> Option<(&'static str, Value)> {
                 "generation": generation, "summarized": summarized, "evicted": evicted,
                 "withdrawn": withdrawn, "newest": newest, "replaced": replaced,
                 "summary": summary.map(|summary| hex(summary.id)), "flush": receipt.map(hex),
+                "rewrites": rewrites,
             });
             ("splice", args)
         }
@@ -114,6 +116,16 @@ fn call(history: &History, call: &Call) -> Option<(&'static str, Value)> {
         Call::Replace { id, place, piece } => {
             ("replace", json!({"id": id, "place": place, "message": piece.tag}))
         }
+        Call::Edit { id, place, edit } => {
+            let edit = match edit {
+                Edit::Priority(priority) => json!({"priority": priority}),
+                Edit::Type(content_type) => json!({"type": type_name(*content_type)}),
+            };
+            ("edit", json!({"id": id, "place": place, "edit": edit}))
+        }
+        Call::Rewrite(summary) => ("rewrite", json!({"summary": hex(*summary)})),
+        Call::Settings => ("settings", json!({})),
+        Call::Receipts => ("receipts", json!({})),
         Call::ReplaceAll { batch, pieces, expected } => {
             ("replace_all", batch_args(history, *batch, pieces, expected.as_ref()))
         }
@@ -203,6 +215,20 @@ fn answer_of(answer: &Answer) -> Value {
         Answer::Version(version) => json!({"version": version}),
         Answer::Replaced => json!({"found": true}),
         Answer::NotThere => json!({"found": false}),
+        Answer::Rewrote(outcome) => match outcome {
+            Rewrote::By(id) => json!({"summary": hex(*id)}),
+            Rewrote::Removed => json!({"summary": null}),
+            Rewrote::NoOriginals => json!({"refused": "no_originals"}),
+            Rewrote::NotPresent => json!({"refused": "not_present"}),
+        },
+        Answer::Settings(places) => {
+            let one = |(place, Settings { priority, content_type }): &(u64, Settings)| json!({"place": place, "priority": priority, "type": type_name(*content_type)});
+            json!({"settings": places.iter().map(one).collect::<Vec<_>>()})
+        }
+        Answer::Receipts(receipts) => {
+            let one = |(id, summary): &(u128, Option<u128>)| json!({"flush": hex(*id), "summary": summary.map(hex)});
+            json!({"receipts": receipts.iter().map(one).collect::<Vec<_>>()})
+        }
         Answer::Erased(present, archived) => json!({"present": present, "archived": archived}),
         Answer::Removals(removals) => {
             let one = |removal: &Removed| {
@@ -219,6 +245,14 @@ fn answer_of(answer: &Answer) -> Value {
             json!({"found": hits.iter().map(one).collect::<Vec<_>>()})
         }
         Answer::Cleared | Answer::Nothing => json!({}),
+    }
+}
+
+const fn type_name(content_type: Type) -> &'static str {
+    match content_type {
+        Type::Conversation => "conversation",
+        Type::Facts => "facts",
+        Type::Other => "other",
     }
 }
 

@@ -26,8 +26,8 @@ mod seen;
 pub use bug::Bug;
 pub use explain::{Explained, explain};
 pub use history::{
-    Answer, Backward, Call, Copied, Ensured, Expected, Held, History, Hit, Item, Piece, Position,
-    Recorded, Removed, Tag, Totals, Written,
+    Answer, Backward, Call, Copied, Edit, Ensured, Expected, Held, History, Hit, Item, Piece,
+    Position, Recorded, Removed, Rewrote, Settings, Tag, Totals, Type, Written,
 };
 pub use json::write_histories;
 pub use linear::{Explanation, Model, Operation, check};

@@ -27,7 +27,7 @@ use crate::run::{KEYS, key_number};
 use crate::server::Server;
 
 pub(crate) use self::reading::Reading;
-pub(crate) use self::scopes::{Rewinding, deleting};
+pub(crate) use self::scopes::{Rewinding, deleting, restoring, rewriting};
 pub(crate) use self::witness::Views;
 use self::witness::Witness;
 

@@ -4,8 +4,10 @@ mod append;
 mod archive;
 mod backward;
 mod copies;
+mod edit;
 mod known;
 mod reads;
+mod rewrite;
 mod splice;
 mod version;
 mod window;
@@ -17,8 +19,10 @@ use std::sync::Arc;
 use self::append::{Batch, Replaces};
 use self::archive::Removal;
 use self::known::Known;
+use self::rewrite::Receipt;
+use self::splice::Rules;
 use self::version::IsCurrent;
-use crate::history::{Answer, Call, Item, Piece, Recorded, Totals};
+use crate::history::{Answer, Call, Item, Piece, Recorded, Settings, Tag, Totals};
 use crate::linear::Model;
 use crate::program::Kind;
 use crate::violation::Check;
@@ -48,12 +52,25 @@ struct Stored {
     kind: Kind,
     summary: bool,
     bytes: u32,
+    /// If they are not those with which it was sent.
+    settings: Option<Settings>,
+    /// Its settings were changed, so that it has another id.
+    edited: bool,
 }
 
 impl From<&Piece> for Stored {
     fn from(piece: &Piece) -> Self {
         let Piece { tag, tokens, kind, bytes } = *piece;
-        Self { item: Item::Message(tag), tokens, kind, summary: false, bytes }
+        let item = Item::Message(tag);
+        Self { item, tokens, kind, summary: false, bytes, settings: None, edited: false }
+    }
+}
+
+impl Stored {
+    /// Whether no flush may remove it.
+    fn is_critical(&self) -> bool {
+        let kind = || self.kind == Kind::Critical;
+        self.settings.map_or_else(kind, |settings| settings.priority == Some(0))
     }
 }
 
@@ -78,11 +95,15 @@ pub enum ModelPart {
     Search,
     /// The archive, and whether a removal can be undone.
     Archive,
+    /// Priorities and content types.
+    Settings,
+    /// The messages that summaries repeat, and the outcomes of rewriting them.
+    Summaries,
 }
 
 impl ModelPart {
     /// All parts.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Turns,
         Self::WindowVersion,
         Self::Plan,
@@ -92,6 +113,8 @@ impl ModelPart {
         Self::Totals,
         Self::Search,
         Self::Archive,
+        Self::Settings,
+        Self::Summaries,
     ];
 
     /// The check that failed, if everything else can be explained.
@@ -106,6 +129,8 @@ impl ModelPart {
             Self::Totals => Check::Counted,
             Self::Search => Check::SearchWrong,
             Self::Archive => Check::ArchiveWrong,
+            Self::Settings => Check::SettingsWrong,
+            Self::Summaries => Check::SummaryWrong,
         }
     }
 }
@@ -122,7 +147,12 @@ struct State {
     clears: BTreeSet<u32>,
     /// The place of the ensured system prompt.
     prompt: Option<u64>,
-    newest_receipt: Option<u128>,
+    /// The newest receipts, newest first.
+    receipts: Vec<Receipt>,
+    /// Erased messages.
+    erased: BTreeSet<Tag>,
+    /// For each summary that was written anew, the one before and the receipt.
+    rewritten: BTreeMap<u128, (u128, u128)>,
     /// The removals whose messages are kept, oldest first.
     archive: Vec<Arc<Removal>>,
     /// The turn that has read and will still write: no other write is allowed.
@@ -261,6 +291,7 @@ impl Model for SequentialMemory {
         let ignores = |part| self.without == Some(part);
         let has_turns = !ignores(ModelPart::Turns);
         next.any_totals = ignores(ModelPart::Totals);
+        let windows = self.windows.as_deref();
         let possible = match (call, answer) {
             (Call::Append { batch, pieces, expected }, answer) => {
                 let (number, expected) = (*batch, expected.as_ref());
@@ -273,10 +304,17 @@ impl Model for SequentialMemory {
                 next.append(&self.known, &Batch { number, pieces, expected, replaces }, answer)
             }
             (Call::Replace { id, place, piece }, answer) => {
-                next.replace(&self.known, (*id, *place), piece, answer)
+                next.replace(&self.known, (*id, *place), piece, (windows, answer))
+            }
+            (Call::Edit { id, place, edit }, answer) => {
+                next.edit(&self.known, (*id, *place), *edit, (windows, answer))
             }
             (Call::Ensure { id, piece }, answer) => next.ensure(&self.known, *id, piece, answer),
-            (Call::Splice { .. }, answer) => next.splice(call, answer, self.archive),
+            (Call::Splice { .. }, answer) => {
+                let summaries = windows.filter(|_| !ignores(ModelPart::Summaries));
+                let rules = Rules { archive: self.archive, windows, summaries };
+                next.splice(call, answer, rules)
+            }
             (Call::Clear(id), None | Some(Answer::Cleared)) => {
                 next.clear(&self.known, *id, self.archive)
             }
@@ -290,6 +328,13 @@ impl Model for SequentialMemory {
             }
             (Call::Removals | Call::Archived(_), Some(_)) if ignores(ModelPart::Archive) => true,
             (Call::Search, Some(_)) if ignores(ModelPart::Search) => true,
+            (Call::Settings, Some(_)) if ignores(ModelPart::Settings) => true,
+            (Call::Rewrite(_), Some(_)) if ignores(ModelPart::Summaries) => true,
+            (Call::Settings, Some(Answer::Settings(told))) => self.state.settings(told, windows),
+            (Call::Receipts, Some(Answer::Receipts(told))) => self.state.receipts(told),
+            (Call::Rewrite(summary), Some(Answer::Rewrote(outcome))) => {
+                self.state.rewrote(*summary, *outcome)
+            }
             (Call::Removals, Some(Answer::Removals(told))) => next.removals(told),
             (Call::Archived(number), Some(Answer::Archived(told))) => next.archived(*number, told),
             (Call::Search, Some(Answer::Found(told))) => next.found(told),
@@ -345,6 +390,9 @@ impl Model for SequentialMemory {
                 | Call::Removals
                 | Call::Archived(_)
                 | Call::Search
+                | Call::Settings
+                | Call::Receipts
+                | Call::Rewrite(_)
                 | Call::Rewind(_),
                 None,
             )

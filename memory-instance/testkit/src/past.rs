@@ -132,7 +132,9 @@ fn check_held(
     });
     for (undo_called, undone) in undos {
         for operation in operations.iter().filter(|operation| operation.called > undone) {
-            let Call::Splice { summarized, evicted, replaced, .. } = &operation.call else {
+            let Call::Splice { summarized, evicted, replaced, rewrites: false, .. } =
+                &operation.call
+            else {
                 continue;
             };
             let Some((committed, Answer::Spliced(_))) = &operation.returned else { continue };

@@ -16,6 +16,7 @@ pub use self::past::past;
 pub use self::plain::program;
 pub use self::prompts::prompts;
 pub use self::rollbacks::{expiries, rollbacks};
+use crate::history::Edit;
 
 /// The bytes of a view of one short message, less than those of two.
 const ONE_MESSAGE: usize = 700;
@@ -198,6 +199,10 @@ pub enum Op {
     Erase(usize, usize),
     /// Replaces the message at this one of the places in use.
     Replace(usize),
+    /// Changes the settings of the message at this one of the places in use.
+    Edit(usize, Edit),
+    /// Has the summaries rewritten that the newest erasure with affected ones lists.
+    Rewrite,
     /// Replaces all messages by a batch.
     ReplaceAll(Vec<Kind>),
     /// Reads, and then replaces all messages at the version that was read.
@@ -206,6 +211,10 @@ pub enum Op {
     Fork(usize),
     /// Copies the first memory to the second.
     CopyTo,
+    /// Backs the first memory up, and restores it as the second.
+    BackUp,
+    /// Reads the settings of all messages, and the receipts.
+    Inspect,
     /// Reads the archive.
     Archive,
     /// Searches for a word that all messages contain.
@@ -367,6 +376,8 @@ impl Program {
                 Op::Undo(_)
                     | Op::Erase(..)
                     | Op::Replace(_)
+                    | Op::Edit(..)
+                    | Op::Rewrite
                     | Op::ReplaceAll(_)
                     | Op::ReplaceAllIf(_)
             ))
@@ -376,7 +387,7 @@ impl Program {
     /// Whether it copies a memory to another.
     #[must_use]
     pub fn copies(&self) -> bool {
-        self.has(|op| matches!(op, Op::Fork(_) | Op::CopyTo))
+        self.has(|op| matches!(op, Op::Fork(_) | Op::CopyTo | Op::BackUp))
     }
 
     /// The number of operations that ensure a system prompt.

@@ -198,7 +198,8 @@ impl<'p> World<'p> {
             let key = MemoryKey::new("model", "m", KEYS[0]).expect("the key is good");
             (locks.clone(), lease_key(&key))
         });
-        let summarizer = Arc::new(ModelSummarizer { kind: self.program.summarizer, holds });
+        let names = self.program.past.is_some();
+        let summarizer = Arc::new(ModelSummarizer { kind: self.program.summarizer, names, holds });
         let mode =
             if self.program.inline_flush { FlushMode::Inline } else { FlushMode::Background };
         let mut builder = MemoryManager::builder()

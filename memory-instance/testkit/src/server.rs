@@ -3,6 +3,7 @@
 mod append;
 mod copies;
 mod deltas;
+mod edits;
 mod leases;
 mod past;
 mod reads;
@@ -23,6 +24,7 @@ use memory_core::store::{
 use memory_core::{InMemoryStore, MemoryKey, MemoryStore};
 use memory_lock::{Clock, InProcessLock, LeaseInfo, LockBackend, LockKey};
 
+pub(crate) use self::copies::Source;
 use self::past::PastBugs;
 use self::rollback::Kept;
 use crate::bug::Bug;

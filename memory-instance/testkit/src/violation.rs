@@ -121,6 +121,10 @@ checks! {
     SearchWrong "P17",
     /// The answers of a copy cannot be explained by any state of its source.
     CopyWrong "P17",
+    /// Only the priorities and content types cannot be explained.
+    SettingsWrong "P8",
+    /// Only the texts of summaries, or the outcomes of rewriting them, cannot be explained.
+    SummaryWrong "P18",
     /// A message is archived twice, or archived and present.
     ArchivedTwice "P17",
     /// An automatic flush took messages after an undo.

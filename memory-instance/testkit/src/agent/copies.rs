@@ -1,10 +1,15 @@
-//! Forks and copies of the first memory to the key of the second. The connection records their requests.
+//! Forks, copies and backups of the first memory to the key of the second. The connection records their requests.
 
 use memory_core::Sequence;
 use memory_instance::ForkOptions;
+use memory_instance::backup::{BackupReader, RestoredTtl};
 use uuid::Uuid;
 
 use super::{Run, Tags};
+use crate::link::restoring;
+
+/// How often an agent begins a backup.
+const ATTEMPTS: usize = 4;
 
 impl Run<'_> {
     /// Forks at the place before this number of newer messages.
@@ -21,6 +26,29 @@ impl Run<'_> {
         let options = fork_options(self.tags);
         let options = at.map_or(options, |at| options.with_end(Sequence::new(at)));
         let done = self.memory.fork(&other, options).await;
+        self.told(done.as_ref().err());
+    }
+
+    /// Writes a backup, and restores it as the other memory.
+    pub(super) async fn back_up(&self) {
+        let mut file = Vec::new();
+        for attempt in (0..ATTEMPTS).rev() {
+            file.clear();
+            let done = self.memory.backup(&mut file).await;
+            self.told(done.as_ref().err());
+            match done {
+                Ok(_) => break,
+                Err(_) if attempt == 0 => return,
+                // The memory was changed meanwhile.
+                Err(_) => {}
+            }
+        }
+        let backup = BackupReader::open(file.as_slice()).await;
+        self.told(backup.as_ref().err());
+        let Ok(backup) = backup else { return };
+        let other = self.process.memory(1);
+        let restore = other.restore_backup(backup, RestoredTtl::Kept);
+        let done = restoring(restore).await;
         self.told(done.as_ref().err());
     }
 

@@ -2,7 +2,7 @@
 
 use memory_core::store::Counters;
 
-use super::{Hit, Item, Refusal, Removed, Tag};
+use super::{Hit, Item, Refusal, Removed, Rewrote, Settings, Tag};
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +32,12 @@ pub enum Answer {
     Replaced,
     /// There is no message to replace.
     NotThere,
+    /// The outcome of rewriting a summary.
+    Rewrote(Rewrote),
+    /// The priorities and content types at all places.
+    Settings(Vec<(u64, Settings)>),
+    /// The receipts, newest first: their ids, and those of their summaries.
+    Receipts(Vec<(u128, Option<u128>)>),
     /// The version of a state that a copy took.
     Version(u64),
     /// The places whose present messages were erased, and those whose archived ones were.

@@ -2,7 +2,7 @@
 
 use memory_core::store::{NewMessage, Splice, Version};
 
-use super::{Copied, Item, Piece, Written, bytes_of};
+use super::{Copied, Edit, Item, Piece, Written, bytes_of};
 
 /// An operation on one memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub enum Call {
         receipt: Option<u128>,
         /// The version at which alone a rewind takes messages back.
         expected: Option<Expected>,
+        /// It writes a summary anew, or removes it, and archives nothing.
+        rewrites: bool,
     },
     /// The answer to a rewind that took nothing back: a conflict with this version, or no message.
     Rewind(Expected),
@@ -66,6 +68,17 @@ pub enum Call {
         /// The new message. Its kind is that of the old one.
         piece: Piece,
     },
+    /// Changes the priority or the content type of the message at a place.
+    Edit {
+        /// The number of the call.
+        id: u32,
+        /// The place.
+        place: u64,
+        /// The change.
+        edit: Edit,
+    },
+    /// Has the summary with this id rewritten. Its requests are splices.
+    Rewrite(u128),
     /// Replaces all messages by a batch; the same number means a retry.
     ReplaceAll {
         /// The number of the batch.
@@ -88,6 +101,10 @@ pub enum Call {
     Archived(u64),
     /// Searches for a word that all messages of agents contain.
     Search,
+    /// Reads the priorities and content types of all messages.
+    Settings,
+    /// Reads the newest receipts.
+    Receipts,
     /// A copy takes the state of the memory.
     Snapshot,
     /// A copy of the first memory becomes the memory, which does not exist.
@@ -147,6 +164,9 @@ impl Call {
                 | Self::Removals
                 | Self::Archived(_)
                 | Self::Search
+                | Self::Settings
+                | Self::Receipts
+                | Self::Rewrite(_)
                 | Self::Rewind(_)
                 | Self::Nothing
         )
@@ -181,6 +201,9 @@ pub struct Position {
     pub item: Item,
 }
 
+/// The strategy in the receipt of a summary that is written anew.
+pub(crate) const REWRITE: &str = "rewrite";
+
 /// A flush's request as a call.
 pub(crate) fn call_of(splice: &Splice, expected: Option<Expected>) -> Call {
     let numbers = |places: &[memory_core::Sequence]| places.iter().map(|p| p.number()).collect();
@@ -200,5 +223,6 @@ pub(crate) fn call_of(splice: &Splice, expected: Option<Expected>) -> Call {
         summary: splice.summary.as_ref().map(written),
         receipt: splice.receipt.as_ref().map(|receipt| receipt.id.as_u128()),
         expected,
+        rewrites: splice.receipt.as_ref().is_some_and(|receipt| receipt.strategy == REWRITE),
     }
 }

@@ -7,6 +7,8 @@ use crate::history::Expected;
 tokio::task_local! {
     static REWINDING: Rewinding;
     static DELETING: ();
+    static RESTORING: ();
+    static REWRITING: ();
 }
 
 /// A rewind at an expected version, and its requests.
@@ -49,4 +51,24 @@ pub(crate) async fn deleting<T>(delete: impl Future<Output = T>) -> T {
 /// Whether a deletion is running now.
 pub(super) fn is_deleting() -> bool {
     DELETING.try_with(|()| ()).is_ok()
+}
+
+/// Restores a backup.
+pub(crate) async fn restoring<T>(restore: impl Future<Output = T>) -> T {
+    RESTORING.scope((), restore).await
+}
+
+/// Whether a backup is being restored now.
+pub(super) fn is_restoring() -> bool {
+    RESTORING.try_with(|()| ()).is_ok()
+}
+
+/// Has summaries rewritten.
+pub(crate) async fn rewriting<T>(rewrite: impl Future<Output = T>) -> T {
+    REWRITING.scope((), rewrite).await
+}
+
+/// Whether summaries are being rewritten now.
+pub(super) fn is_rewriting() -> bool {
+    REWRITING.try_with(|()| ()).is_ok()
 }

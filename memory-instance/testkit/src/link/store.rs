@@ -17,12 +17,13 @@ use memory_core::store::{
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
 use super::Link;
-use super::scopes::{Rewinding, is_deleting};
+use super::scopes::{Rewinding, is_deleting, is_restoring, is_rewriting};
 use super::witness::Witness;
+use crate::bug::Bug;
 use crate::checks::check_outline;
 use crate::history::{Answer, Call, Caller, Copied, Item, Removed, Totals, call_of, item_of};
 use crate::run::key_number;
-use crate::server::Server;
+use crate::server::{Server, Source};
 
 #[deny(clippy::missing_trait_methods)]
 #[async_trait]
@@ -50,7 +51,7 @@ impl MemoryStore for Link {
         access: Access,
         replace: &Replace,
     ) -> Result<Counters, StoreError> {
-        self.recorder.history().sent([&replace.message], Item::Cleared);
+        self.recorder.history().replacing(replace);
         let (key, replace) = (key.clone(), replace.clone());
         self.store(("replace", StoreOperation::Replace), move |server| {
             server.replace(&key, access, &replace)
@@ -176,6 +177,9 @@ impl MemoryStore for Link {
             let messages = messages.iter().map(item_of).collect();
             self.recorder.answer(op, Answer::Archived(messages));
         }
+        if is_start && is_rewriting() && self.bug() == Some(Bug::RewriteFromStale) {
+            return Ok(self.server.with_erased(key, removal, messages));
+        }
         Ok(messages)
     }
 
@@ -244,7 +248,8 @@ impl MemoryStore for Link {
             _ => None,
         };
         let (key, write) = (key.clone(), write.clone());
-        let copy = move |server: &Arc<Server>| server.write_copy(&key, access, &write);
+        let source = if is_restoring() { Source::Backup } else { Source::Memory };
+        let copy = move |server: &Arc<Server>| server.write_copy(&key, access, &write, source);
         let answer = self.store(("copy", StoreOperation::Copy), copy).await;
         match (&answer, op) {
             (Ok(_), Some(op)) => self.recorder.answer(op, Answer::Nothing),

@@ -2,7 +2,7 @@
 
 use super::known::Known;
 use super::version::IsCurrent;
-use super::{KnownGeneration, State, Stored};
+use super::{KnownGeneration, State, Stored, WindowRules};
 use crate::history::{Answer, Ensured, Expected, Item, Piece};
 
 /// A batch that is sent.
@@ -122,13 +122,13 @@ impl State {
         self.may_write(known, id)
     }
 
-    /// Replaces the message at a place, which keeps its kind.
+    /// Replaces the message at a place, which keeps its kind, its priority and its content type.
     pub(super) fn replace(
         &mut self,
         known: &Known,
         (id, place): (u32, u64),
         piece: &Piece,
-        answer: Option<&Answer>,
+        (windows, answer): (Option<&WindowRules>, Option<&Answer>),
     ) -> bool {
         let Some(stored) = self.items.get_mut(&place) else {
             // Without an answer it was refused.
@@ -140,7 +140,8 @@ impl State {
         self.totals.tokens -= u64::from(stored.tokens);
         self.totals.tokens += u64::from(piece.tokens);
         let (kind, summary) = (stored.kind, stored.summary);
-        *stored = Stored { kind, summary, ..piece.into() };
+        let settings = windows.and_then(|rules| rules.settings(stored));
+        *stored = Stored { kind, summary, settings, ..piece.into() };
         self.generation = self.generation.next();
         self.may_write(known, id)
     }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use memory_core::store::RemovalCause;
 
 use super::known::Known;
+use super::rewrite::summary_id;
 use super::{State, Stored};
-use crate::history::{Answer, Hit, Item, Refusal, Removed, Totals};
+use crate::history::{Answer, Hit, Item, Refusal, Removed, Tag, Totals};
 
 /// The counter of a removed message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,6 +35,8 @@ pub(super) struct Removal {
     pub(super) messages: BTreeMap<u64, (Stored, Count)>,
     /// The places of erased messages.
     pub(super) erased: Vec<u64>,
+    /// The ids of the summaries among them.
+    pub(super) erased_summaries: Vec<u128>,
 }
 
 impl Removal {
@@ -152,7 +155,8 @@ impl State {
         let found = |place: &&u64| self.items.contains_key(place);
         let present: Vec<u64> = places.iter().filter(found).copied().collect();
         for place in &present {
-            self.take(*place, Count::Withdrawn);
+            let taken = self.take(*place, Count::Withdrawn);
+            self.erased.extend(taken.and_then(|stored| tag(&stored)));
         }
         let mut archived: Vec<u64> = Vec::new();
         for kept in &mut self.archive {
@@ -166,6 +170,10 @@ impl State {
                 archived.push(place);
                 kept.erased.push(place);
                 let Some((stored, count)) = kept.messages.remove(&place) else { continue };
+                self.erased.extend(tag(&stored));
+                if stored.summary {
+                    kept.erased_summaries.push(summary_id(&stored));
+                }
                 let counter = self.totals.count(count).filter(|_| !stored.summary);
                 if let Some(counter) = counter {
                     *counter -= 1;
@@ -234,5 +242,12 @@ impl State {
                 && told.tag.is_none_or(|tag| hit.tag == Some(tag))
         };
         hits.len() == told.len() && hits.iter().zip(told).all(is_same)
+    }
+}
+
+const fn tag(stored: &Stored) -> Option<Tag> {
+    match stored.item {
+        Item::Message(tag) => Some(tag),
+        Item::Summary(_) | Item::Cleared(_) => None,
     }
 }

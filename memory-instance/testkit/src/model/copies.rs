@@ -122,6 +122,9 @@ impl State {
             last: at,
             generation: KnownGeneration::After(0),
             moves: self.moves,
+            receipts: self.receipts.iter().filter(|one| one.last <= at).copied().collect(),
+            erased: self.erased.clone(),
+            rewritten: self.rewritten.clone(),
             ..Self::default()
         };
         for (place, stored) in self.items.range(..=at) {

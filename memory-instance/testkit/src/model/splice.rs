@@ -6,18 +6,28 @@ use memory_core::store::RemovalCause;
 
 use super::archive::{Count, Removal};
 use super::known::Known;
+use super::rewrite::{Receipt, summary_id};
 use super::version::IsCurrent;
-use super::{KnownGeneration, State, Stored};
+use super::{KnownGeneration, State, Stored, WindowRules};
 use crate::history::{Answer, Call, Expected, Item};
 use crate::program::Kind;
 
+/// The rules for a splice.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules<'r> {
+    /// The most bytes of the archive, if there is one.
+    pub(super) archive: Option<u64>,
+    pub(super) windows: Option<&'r WindowRules>,
+    /// The same, if the texts of summaries are compared.
+    pub(super) summaries: Option<&'r WindowRules>,
+}
+
 impl State {
-    /// `archive` is the most bytes of the archive, if there is one.
     pub(super) fn splice(
         &mut self,
         splice: &Call,
         answer: Option<&Answer>,
-        archive: Option<u64>,
+        rules: Rules<'_>,
     ) -> bool {
         let Call::Splice {
             generation,
@@ -29,12 +39,13 @@ impl State {
             summary,
             receipt,
             expected,
+            rewrites,
         } = splice
         else {
             return false;
         };
         let is_late = !withdrawn.is_empty() && self.items.keys().next_back().copied() > *newest;
-        if receipt.is_some() && *receipt == self.newest_receipt {
+        if receipt.is_some() && *receipt == self.receipts.first().map(|newest| newest.id) {
             return answer.is_none_or(|answer| self.is_spliced(answer));
         }
         if answer == Some(&Answer::Conflict) {
@@ -65,7 +76,7 @@ impl State {
         for (places, count) in removed {
             for place in places {
                 let Some(stored) = self.take(*place, count) else { return false };
-                if stored.kind == Kind::Critical && count != Count::Withdrawn {
+                if stored.is_critical() && count != Count::Withdrawn && !rewrites {
                     return false;
                 }
                 messages.insert(*place, (stored, count));
@@ -76,21 +87,37 @@ impl State {
             messages.insert(*place, (*stored, Count::Original));
             self.totals.tokens -= u64::from(stored.tokens);
             self.totals.tokens += u64::from(new.tokens);
+            // It keeps its priority and its content type.
             *stored = Stored {
                 item: Item::Cleared(new.id),
                 tokens: new.tokens,
                 bytes: new.bytes,
+                settings: rules.windows.and_then(|rules| rules.settings(stored)),
                 ..*stored
             };
         }
         let written = summary.as_ref().zip(summarized.first().copied());
         if let Some((new, place)) = written {
+            let of = messages.values().filter(|(_, count)| *count == Count::Summarized);
+            let mut of = of.map(|(stored, _)| stored);
+            let erased = rewrites.then_some(&self.erased);
+            if !rules.summaries.is_none_or(|rules| rules.is_summary_of(new.id, of.clone(), erased))
+            {
+                return false;
+            }
+            // One that is written anew keeps its priority and its content type.
+            let old = of.next().filter(|_| *rewrites);
+            if let (Some(old), Some(receipt)) = (old, receipt) {
+                self.rewritten.insert(new.id, (summary_id(old), *receipt));
+            }
             let stored = Stored {
                 item: Item::Summary(new.id),
                 tokens: new.tokens,
                 kind: Kind::Fact,
                 summary: true,
                 bytes: new.bytes,
+                settings: old.and_then(|old| rules.windows?.settings(old)),
+                edited: false,
             };
             self.put(place, stored);
             self.totals.summaries += 1;
@@ -100,8 +127,10 @@ impl State {
         } else {
             KnownGeneration::After(*generation)
         };
-        if receipt.is_some() {
-            self.newest_receipt = *receipt;
+        if let Some(id) = *receipt {
+            let summary = written.map(|(new, _)| new.id);
+            let last = messages.keys().next_back().copied().unwrap_or_default();
+            self.keep_receipt(Receipt { id, summary, last });
         }
         let is_withdrawal = summarized.is_empty() && evicted.is_empty() && replaced.is_empty();
         let removal = Removal {
@@ -112,8 +141,9 @@ impl State {
             replaced: replaced.iter().map(|(place, new)| (*place, new.id)).collect(),
             messages,
             erased: Vec::new(),
+            erased_summaries: Vec::new(),
         };
-        self.archive(removal, archive);
+        self.archive(removal, rules.archive.filter(|_| !rewrites));
         answer.is_none_or(|answer| self.is_spliced(answer))
     }
 
@@ -136,7 +166,7 @@ impl State {
         self.totals.present = 0;
         self.totals.summaries = 0;
         self.totals.tokens = 0;
-        self.newest_receipt = None;
+        self.receipts.clear();
         self.generation = self.generation.next();
         if archive.is_none() {
             self.archive.clear();
@@ -149,6 +179,7 @@ impl State {
             replaced: Vec::new(),
             messages: messages.into_iter().map(|(at, one)| (at, (one, Count::Cleared))).collect(),
             erased: Vec::new(),
+            erased_summaries: Vec::new(),
         };
         self.archive(removal, archive);
     }

@@ -21,14 +21,18 @@ impl IsCurrent {
 
 impl State {
     pub(super) fn is_at(&self, expected: &Expected) -> IsCurrent {
-        let newest = self.items.iter().next_back().map(|(place, stored)| (*place, stored.item));
+        let stored = self.items.iter().next_back();
+        let newest = stored.map(|(place, stored)| (*place, stored.item));
         if newest != expected.newest {
             return IsCurrent::No;
         }
+        // Its id may be another one than at the expected version.
+        let is_edited = stored.is_some_and(|(_, stored)| stored.edited);
         let is_last = newest.is_some_and(|(place, _)| place == self.last);
         let by_generation = match self.generation {
-            _ if is_last => IsCurrent::Yes,
+            _ if is_last && !is_edited => IsCurrent::Yes,
             KnownGeneration::Known(known) if known == expected.generation => IsCurrent::Yes,
+            _ if is_last => IsCurrent::Maybe,
             other if other.may_be(expected.generation) => IsCurrent::Maybe,
             _ => IsCurrent::No,
         };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use memory_core::plan::{ContextError, Policy, plan_context};
 use memory_core::store::NewMessage;
-use memory_core::{MemoryResource, ResourceError, Sequence, WindowOptions};
+use memory_core::{MemoryResource, Priority, ResourceError, Sequence, WindowOptions};
 
 use super::{ModelPart, State, Stored};
 use crate::history::{Item, Tag};
@@ -23,8 +23,8 @@ type Planned = Result<Vec<Option<Tag>>, ContextError>;
 /// remain (`State::is_window` and `check_windows`).
 #[derive(Debug, Clone)]
 pub struct WindowRules {
-    sent: BTreeMap<Item, NewMessage>,
-    policy: Policy,
+    pub(super) sent: BTreeMap<Item, NewMessage>,
+    pub(super) policy: Policy,
     options: WindowOptions,
 }
 
@@ -48,6 +48,12 @@ impl WindowRules {
         let stored = |(place, stored): (&u64, &Stored)| {
             let mut message = self.sent.get(&stored.item)?.clone().stored_at(Sequence::new(*place));
             message.meta.summary = stored.summary;
+            if let Some(settings) = stored.settings {
+                message.meta.priority = settings.priority.map(Priority::new);
+                if let Some(content_type) = settings.content_type.content_type() {
+                    message.meta.content_type = content_type;
+                }
+            }
             Some(message)
         };
         let messages: Vec<_> = items.iter().map(stored).collect::<Option<_>>()?;
@@ -84,7 +90,7 @@ impl State {
                 && shown.iter().filter(|one| one.is_none()).count() <= most
         };
         let has_critical =
-            || self.tags().filter(|(_, kind)| *kind == Kind::Critical).all(|(tag, _)| shows(tag));
+            || self.tags().filter(|(_, stored)| is_shown(stored)).all(|(tag, _)| shows(tag));
         // A window that violates one of the others is not planned either.
         let ignores_plan = matches!(
             without,
@@ -117,9 +123,9 @@ impl State {
             || rules.is_none_or(is_refused)
     }
 
-    fn tags(&self) -> impl Iterator<Item = (Tag, Kind)> {
+    fn tags(&self) -> impl Iterator<Item = (Tag, &Stored)> {
         self.items.values().filter_map(|stored| match stored.item {
-            Item::Message(tag) => Some((tag, stored.kind)),
+            Item::Message(tag) => Some((tag, stored)),
             Item::Summary(_) | Item::Cleared(_) => None,
         })
     }
@@ -129,12 +135,21 @@ impl State {
     fn has_what_fits(&self, budget: u64) -> bool {
         let fits = |stored: &Stored| u64::from(stored.tokens) <= budget;
         let newest = self.items.values().next_back();
-        let is_alone = |stored: &Stored| !matches!(stored.kind, Kind::Call | Kind::Result);
         newest.is_some_and(|stored| is_alone(stored) && fits(stored))
             || self.items.values().any(|stored| match stored.item {
-                Item::Message(_) => stored.kind == Kind::Critical,
+                Item::Message(_) => is_shown(stored),
                 Item::Summary(_) => fits(stored),
                 Item::Cleared(_) => false,
             })
     }
+}
+
+/// Not a part of a unit.
+const fn is_alone(stored: &Stored) -> bool {
+    !matches!(stored.kind, Kind::Call | Kind::Result)
+}
+
+/// Whether every window has it.
+fn is_shown(stored: &Stored) -> bool {
+    stored.is_critical() && is_alone(stored)
 }

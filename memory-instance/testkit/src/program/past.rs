@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use super::plain::{batch, kind, look};
 use super::vary::vary_ops;
 use super::{Agent, Faults, Keep, Kind, Op, Past, Program, SummarizerKind, Turn, TurnStep};
+use crate::history::{Edit, Type};
 
 /// How long removed messages are kept if that ends. Programs are shorter.
 pub(crate) const KEPT_FOR: Duration = Duration::from_mins(20);
@@ -145,7 +146,7 @@ pub fn past() -> impl Strategy<Value = Program> {
                 agents,
             }
         });
-    programs.prop_map(vary_ops).prop_map(vary_past)
+    programs.prop_map(vary_ops).prop_map(vary_past).prop_map(vary_edits)
 }
 
 /// Replaces some rewinds. In half of the programs without faults and copies, memories are deleted and TTLs end in place
@@ -178,4 +179,59 @@ fn vary_past(mut program: Program) -> Program {
         }
     }
     program
+}
+
+/// Changes settings in place of some replacements, and has summaries rewritten after erasures, in a third of the programs;
+/// makes backups in place of half of the copies. As above, other programs stay the same.
+fn vary_edits(mut program: Program) -> Program {
+    let edits = program.seed.is_multiple_of(3);
+    for (number, agent) in (0..).zip(&mut program.agents) {
+        let mut ops = Vec::new();
+        for (index, mut op) in (0..).zip(std::mem::take(&mut agent.ops)) {
+            let position: usize = 3 * number + index;
+            let inner = match &mut op {
+                Op::Cancel(_, op) => &mut **op,
+                op => op,
+            };
+            let before = inner.clone();
+            match inner {
+                Op::CopyTo if edits || position.is_multiple_of(2) => *inner = Op::BackUp,
+                Op::Fork(0) if edits => *inner = Op::BackUp,
+                Op::Replace(at) if edits => *inner = edit_at(position, *at),
+                Op::ReplaceAllIf(_) if edits => *inner = edit_at(position, 0),
+                Op::ReplaceAll(_) if edits => *inner = Op::Rewrite,
+                Op::Search if position.is_multiple_of(3) => *inner = Op::Inspect,
+                _ => {}
+            }
+            if matches!(inner, Op::BackUp) && position.is_multiple_of(2) {
+                // With a summary and an archive.
+                ops.extend([Op::Append(vec![Kind::Talk; 12]), Op::Flush]);
+            }
+            ops.push(op);
+            match before {
+                Op::Erase(..) if edits => ops.push(Op::Rewrite),
+                // The first place is that of the summary, if there is one.
+                Op::Flush if edits && position % 3 == 1 => ops.push(edit_at(position, 0)),
+                Op::Undo(_) if edits && position % 4 == 1 => {
+                    let pinned = Op::Edit(position % 3, Edit::Priority(0));
+                    ops.extend([pinned, Op::Append(vec![Kind::Talk; 12]), Op::Flush]);
+                }
+                _ => {}
+            }
+        }
+        agent.ops = ops;
+    }
+    program
+}
+
+/// An edit of the message at this one of the places in use; a replacement at some positions.
+const fn edit_at(position: usize, at: usize) -> Op {
+    match position % 7 {
+        0 | 4 => Op::Edit(at, Edit::Priority(0)),
+        1 => Op::Edit(at, Edit::Type(Type::Facts)),
+        2 => Op::Edit(at, Edit::Priority(5)),
+        3 => Op::Edit(at, Edit::Type(Type::Conversation)),
+        5 => Op::Edit(at, Edit::Priority(1)),
+        _ => Op::Replace(at),
+    }
 }

@@ -1,13 +1,21 @@
 //! Copies in the simulated server, with the bugs that are planted in them.
 
 use memory_core::store::{
-    Access, Append, CopyProgress, CopyStep, CopyWrite, Fork, Forked, NewMessage, Read, StoreError,
+    Access, Append, CopyProgress, CopyStep, CopyWrite, Counters, Fork, Forked, NewMessage, Read,
+    StoreError,
 };
-use memory_core::{MemoryKey, MemoryStore};
+use memory_core::{ContentType, MemoryKey, MemoryStore, StoredMessage};
 
 use super::past::as_new;
 use super::{Server, now};
 use crate::bug::Bug;
+
+/// The source of a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    Memory,
+    Backup,
+}
 
 impl Server {
     pub(crate) fn write_copy(
@@ -15,10 +23,17 @@ impl Server {
         key: &MemoryKey,
         access: Access,
         write: &CopyWrite,
+        source: Source,
     ) -> Result<CopyProgress, StoreError> {
         self.check_lease(key, access)?;
         let (at, access) = (self.place(key), self.access(access));
         let mut changed = write.clone();
+        if source == Source::Backup {
+            if self.has(Bug::RestoreOverwrites) && changed.step == CopyStep::Begin {
+                self.expire(key)?;
+            }
+            self.change_restore(&mut changed.step);
+        }
         match &mut changed.step {
             // The progress of the step that began the copy.
             CopyStep::Archived { .. } if self.has(Bug::CopyMissesArchived) => {
@@ -39,6 +54,58 @@ impl Server {
             self.forked(&at, access, &origin.key, frame.last)?;
         }
         Ok(progress)
+    }
+
+    /// The effect of a planted bug on a step of the restoration of a backup.
+    fn change_restore(&self, step: &mut CopyStep) {
+        let mut state = self.state();
+        match (self.bug, step) {
+            // The progress of the step that began the copy.
+            (Some(Bug::RestoreLosesArchive), step @ CopyStep::Archived { .. }) => {
+                *step = CopyStep::Begin;
+            }
+            (Some(Bug::RestoreLosesArchive), CopyStep::Finish { removals, .. }) => *removals = 0,
+            (Some(Bug::RestoreMissesNewest), CopyStep::Messages(messages)) => {
+                state.past.torn = messages.pop().map(|newest| newest.meta).into_iter().collect();
+            }
+            (Some(Bug::RestoreMissesNewest), CopyStep::Finish { frame, .. }) => {
+                for newest in state.past.torn.drain(..) {
+                    frame.counters.withdraw(&newest);
+                    if !newest.summary {
+                        frame.counters.withdrawn -= 1;
+                        frame.counters.appended -= 1;
+                    }
+                }
+            }
+            (Some(Bug::RestoreTearsFlush), CopyStep::Messages(messages)) => {
+                let summaries = messages.extract_if(.., |one| one.meta.summary);
+                state.past.torn = summaries.map(|summary| summary.meta).collect();
+            }
+            (Some(Bug::RestoreTearsFlush), CopyStep::Finish { frame, .. }) => {
+                state.past.torn.drain(..).for_each(|summary| frame.counters.withdraw(&summary));
+            }
+            (Some(Bug::RestoreLosesReceipts), CopyStep::Finish { frame, .. }) => {
+                frame.receipts.clear();
+            }
+            (Some(Bug::RestoreLosesSettings), CopyStep::Messages(messages)) => {
+                for StoredMessage { meta, .. } in messages {
+                    (meta.priority, meta.content_type) = (None, ContentType::Conversation);
+                    state.past.torn.push(meta.clone());
+                }
+            }
+            (Some(Bug::RestoreLosesSettings), CopyStep::Finish { frame, .. }) => {
+                let recount = Counters::recount(state.past.torn.iter());
+                frame.counters.classes = recount.classes;
+                state.past.torn.clear();
+            }
+            (Some(Bug::RestoreLosesCounters), CopyStep::Finish { frame, .. }) => {
+                let counters = &mut frame.counters;
+                counters.appended = counters.present.messages - counters.summaries;
+                (counters.summarized, counters.evicted) = (0, 0);
+                (counters.cleared, counters.withdrawn) = (0, 0);
+            }
+            _ => {}
+        }
     }
 
     /// In one step, or in parts in half of the programs.

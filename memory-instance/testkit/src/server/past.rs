@@ -36,6 +36,10 @@ pub(super) struct PastBugs {
     deleted: Vec<(MemoryKey, ArchivedRemoval)>,
     /// Memories, and the forks that get their later writes.
     pub(super) shared: Vec<(MemoryKey, MemoryKey)>,
+    /// Erased messages, with their removals.
+    pub(super) erased_messages: Vec<(MemoryKey, u64, StoredMessage)>,
+    /// The summaries that restored backups lack.
+    pub(super) torn: Vec<memory_core::store::MessageMeta>,
     /// How many erased messages are counted as evicted.
     pub(super) erased: std::collections::HashMap<MemoryKey, u64>,
 }
@@ -301,6 +305,7 @@ impl Server {
             _ => {}
         }
         self.keep_hits(Bug::EraseKeepsIndex, &at, |place| erase.places.contains(place))?;
+        self.keep_erased(&at, &removals, &erase.places)?;
         let mut erased = now(self.store.erase(&at, self.access(access), &changed))?;
         self.wrote(&at, erase.write);
         let both = |set: &SequenceSet| erase.places.iter().filter(|at| set.contains(*at)).collect();

@@ -21,7 +21,7 @@ impl Server {
         let is_retry = self.is_retry(&at, write);
         let before = now(self.store.head(&at))?;
         self.keep_hits(Bug::ReplaceKeepsIndex, &at, |place| place == replace.sequence)?;
-        let mut counters = now(self.store.replace(&at, self.access(access), replace))?;
+        let mut counters = self.edited(&at, self.access(access), replace, is_retry)?;
         self.wrote(&at, write);
         if is_retry {
             self.replaced_again(&at, write);
@@ -48,6 +48,9 @@ impl Server {
         match self.bug {
             Some(Bug::ReplaceNotCounted) => {
                 *state.skewed_tokens.entry(at.clone()).or_default() -= change;
+            }
+            Some(Bug::EditUnnoticed) => {
+                state.unnoticed.insert((at.clone(), before.generation));
             }
             Some(Bug::ReplaceKeepsGeneration) => {
                 state.replaced_in.insert((at.clone(), before.generation), generation);

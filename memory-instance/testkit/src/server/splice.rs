@@ -7,6 +7,7 @@ use memory_core::{MemoryKey, MemoryStore, Sequence};
 
 use super::{Server, now};
 use crate::bug::Bug;
+use crate::history::REWRITE;
 
 /// The newest message that is there.
 fn newest_of(outline: &Outline) -> Option<Newest> {
@@ -46,6 +47,12 @@ impl Server {
         if self.has(Bug::SpliceTakesOthers) {
             splice.newest = None;
         }
+        if splice.receipt.as_ref().is_some_and(|receipt| receipt.strategy == REWRITE) && !is_retry {
+            let Some(changed) = self.changed_rewrite(splice, &outline) else {
+                return Ok(outline.head.counters);
+            };
+            splice = changed;
+        }
         let removes = !splice.summarized.is_empty() || !splice.evicted.is_empty();
         let is_planned = |place: Sequence, splice: &Splice| {
             splice.summarized.contains(&place) || splice.evicted.contains(&place)
@@ -77,6 +84,10 @@ impl Server {
                     .iter()
                     .find(|meta| meta.priority.is_some_and(memory_core::Priority::is_critical));
                 splice.evicted.extend(critical.map(|meta| meta.sequence));
+            }
+            Some(Bug::PinnedFlushed) if is_current && removes => {
+                let pinned = Self::pinned(&outline).filter(|place| !is_planned(*place, &splice));
+                splice.evicted.extend(pinned);
             }
             Some(Bug::UnitSplit) if is_current && removes => {
                 let call = outline.metas.iter().find(|meta| {
