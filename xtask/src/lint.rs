@@ -7,7 +7,9 @@ use crate::features::Forms;
 use crate::run::cargo;
 use crate::servers::CONTAINER_TESTS;
 use crate::steps::{Outcome, Steps, Strictness};
-use crate::{features, layers, licenses, neighbors, package, prose, spelling, unused, waits};
+use crate::{
+    alerts, features, layers, licenses, neighbors, package, prose, spelling, unused, waits,
+};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -22,11 +24,12 @@ pub(crate) struct Args {
 type Step = (&'static str, fn() -> Result<Outcome>);
 
 /// The quick steps first, so that easy fixes are reported early.
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     ("fmt", fmt),
     ("prose", prose::check),
     ("typos", spelling::check),
     ("waits", waits::check),
+    ("alerts", alerts::check),
     ("layers", layers::check),
     ("unused", unused::check),
     ("licenses", licenses::check),

@@ -7,6 +7,7 @@
 
 #![expect(clippy::print_stderr, reason = "a command line tool talks to its terminal")]
 
+mod alerts;
 mod api;
 mod bench;
 mod ci;
@@ -58,7 +59,7 @@ Examples:
   cargo xtask api --since v1            the changes of the public API since then
 
 Only mutants and coverage need an installed tool, and install it; semver and api say which one they need.
-cargo-nextest and typos are used if they are installed.
+cargo-nextest, typos and promtool are used if they are installed.
 Checks that could not be made, because a registry does not answer, are printed.
 
 Tests on Redis take the server of MEMORY_TEST_REDIS_URL (under separate keys), else redis-server
