@@ -126,6 +126,8 @@ impl Telemetry {
             labeled("memory_privacy_exclusions_total", "reason", reason.as_str())
         };
         let healthy = gauge!("memory_health_status", "project" => project.to_owned(), "memory_id" => id.to_owned());
+        // A gauge that is never set is 0, and an alert would take a resource without any memory for one that is down.
+        healthy.set(1.0);
         Self {
             messages: PRIORITY_NAMES.map(|name| labeled("memory_messages_total", "priority", name)),
             tokens: of("memory_tokens_total"),

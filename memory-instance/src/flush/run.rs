@@ -60,11 +60,10 @@ pub(super) async fn run(
         }
         Err(error) => {
             inner.flush_failures.record(error.chain(), token.get().copied());
-            telemetry.failed(Operation::Flush, error.code());
             tracing::warn!(key = %inner.key, error = %error, "flush failed");
         }
     }
-    telemetry.took(Operation::Flush, started.elapsed());
+    telemetry.ended(Operation::Flush, started, &done);
     inner.backend.publish_refreshes();
     underway.ended();
     done

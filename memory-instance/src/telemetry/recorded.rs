@@ -1,6 +1,6 @@
 //! A recorder of metrics for tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -15,6 +15,9 @@ pub(crate) struct Recorded {
     values: Mutex<BTreeMap<String, Arc<Value>>>,
     described: Mutex<BTreeMap<String, Option<Unit>>>,
 }
+
+/// Metrics, their labels, and the values of these.
+pub(crate) type Series = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
 #[derive(Debug, Default)]
 struct Value(AtomicU64);
@@ -82,13 +85,18 @@ impl Recorded {
         self.described.lock().unwrap().clone()
     }
 
-    /// The names of the metrics that were emitted.
-    pub(crate) fn names(&self) -> Vec<String> {
-        let values = self.values.lock().unwrap();
-        let mut names: Vec<_> =
-            values.keys().map(|name| name.split('{').next().unwrap().to_owned()).collect();
-        names.dedup();
-        names
+    /// The metrics that were emitted, with the values of each of their labels.
+    pub(crate) fn series(&self) -> Series {
+        let mut series = Series::new();
+        for key in self.values.lock().unwrap().keys() {
+            let (name, labels) = key.trim_end_matches('}').split_once('{').unwrap();
+            let of_name = series.entry(name.to_owned()).or_default();
+            for label in labels.split(',') {
+                let (label, value) = label.split_once('=').unwrap();
+                of_name.entry(label.to_owned()).or_default().insert(value.to_owned());
+            }
+        }
+        series
     }
 }
 

@@ -1,7 +1,13 @@
 //! The metrics of a run: their names, labels and values.
 
+mod files;
+
+use std::sync::Arc;
+
+use memory_config::ProjectConfig;
 use memory_core::resource::{CircuitBreakerSettings, RedactPreset};
 use memory_core::{Entry, MemoryResource, Message, Sequence};
+use memory_flush::{FlushInput, FlushPlan, FlushStrategy};
 use metrics::Unit;
 
 use super::recorded::Recorded;
@@ -94,6 +100,7 @@ fn operations_are_counted_with_their_labels() {
         memory.append(Message::user("to ann@example.com")).await.unwrap();
         memory.append(Entry::new(Message::user("x")).do_not_persist()).await.unwrap();
         let of = |name: &str, label: &str| recorded.value(name, label);
+        assert_eq!(of("memory_health_status", ""), 1.0, "no memory was looked at");
         assert_eq!(
             of("memory_messages_total", "priority=2")
                 + of("memory_messages_total", "priority=3+")
@@ -161,19 +168,59 @@ fn operations_are_counted_with_their_labels() {
     });
 }
 
+/// Its flushes fail.
+#[derive(Debug)]
+struct Broken;
+
+impl FlushStrategy for Broken {
+    fn name(&self) -> &'static str {
+        "broken"
+    }
+
+    fn plan(&self, _: &FlushInput<'_>) -> FlushPlan {
+        panic!("a strategy that panics")
+    }
+}
+
+/// Emits the metrics that appear with their first value; all others exist as soon as there is a manager.
+async fn emit_all() {
+    let mut config = ProjectConfig::from_json(
+        r#"{
+            "memories": [{"id": "m", "description": "A log", "max_tokens": 1000}],
+            "agents": [{"id": "a", "memory": "m", "memory_key": "{{ user.id }}"}]
+        }"#,
+    )
+    .unwrap();
+    config.memories = vec![resource()];
+    let builder = MemoryManager::builder().with_project("acme").with_config(config);
+    let builder = builder.with_strategy(Arc::new(Broken)).with_flush_mode(FlushMode::Manual);
+    let manager = builder.open("memory://").await.unwrap();
+    let agent = manager.agent("a").unwrap();
+    agent.resolve(&KeyContext::new()).unwrap_err();
+    let resolved = agent.resolve(&KeyContext::new().with("user.id", 7)).unwrap();
+    let memory = &resolved.memories()[0];
+    fill(memory, 100).await;
+    memory.flush(&FlushOptions::new().with_strategy("broken")).await.unwrap_err();
+    memory.perform_flush().await.unwrap().unwrap();
+}
+
+#[test]
+fn failed_flush_has_no_duration() {
+    run(async |recorded| {
+        emit_all().await;
+        let error = "operation=flush,code=internal";
+        assert_eq!(recorded.value("memory_operation_errors_total", error), 1.0);
+        assert_eq!(recorded.value("memory_operation_latency_seconds", "operation=flush"), 1.0);
+    });
+}
+
 #[test]
 fn every_metric_is_described() {
     run(async |recorded| {
-        let manager = manager("memory://").await;
-        let memory = manager.memory("m", "1").unwrap();
-        fill(&memory, 100).await;
-        memory.perform_flush().await.unwrap();
-        memory.context(1).await.unwrap_err();
-        let missing = manager.memory_for("m", "{{ missing }}", &KeyContext::new());
-        missing.unwrap_err();
+        emit_all().await;
         let described = recorded.described();
-        for name in recorded.names() {
-            assert!(described.contains_key(&name), "{name} has no help text");
+        for name in recorded.series().keys() {
+            assert!(described.contains_key(name), "{name} has no help text");
         }
         for (name, unit) in described {
             assert_eq!(unit == Some(Unit::Seconds), name.ends_with("_seconds"), "{name}");
