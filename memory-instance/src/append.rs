@@ -97,7 +97,7 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// As [`append`](Self::append).
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn append_all<E: Into<Entry>>(
         &self,
         entries: impl IntoIterator<Item = E>,
@@ -294,7 +294,7 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the batch appended or not. Send it again to find out.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn send(&self, prepared: &PreparedAppend) -> Result<Appended, MemoryError> {
         self.writable("append to")?;
         let sent = self.send_as_is(prepared, None).await;

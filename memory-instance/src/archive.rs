@@ -62,7 +62,7 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Reads have no effect.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn archived(
         &self,
         places: RangeInclusive<Sequence>,
@@ -101,7 +101,7 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Reads have no effect.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn originals(&self, summary: MessageId) -> Result<Vec<StoredMessage>, MemoryError> {
         let mut before = None;
         loop {
@@ -165,7 +165,7 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the flush undone or not, never half.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn undo_flush(&self, receipt: Uuid) -> Result<Counters, MemoryError> {
         self.writable("undo a flush of")?;
         let undone = self.inner.undo_once(receipt).await;
@@ -183,7 +183,7 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the memory cleared or not.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn purge(&self) -> Result<Cleared, MemoryError> {
         self.writable("purge")?;
         self.inner.clear(None, None).await

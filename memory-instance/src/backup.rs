@@ -89,7 +89,7 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Dropping the future leaves a part of the output, which is refused as cut off.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn backup(
         &self,
         to: impl AsyncWrite + Unpin + Send,
@@ -130,7 +130,7 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the memory restored, absent or unfinished. Restore the same backup again to complete it.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn restore_backup<R: AsyncRead + Unpin + Send>(
         &self,
         mut backup: BackupReader<R>,
@@ -155,7 +155,7 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the other memory complete, absent or unfinished. Copy again to complete it.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn copy_to(&self, other: &Self) -> Result<CopyReceipt, BackupError> {
         other.writable("copy to")?;
         for _ in 0..ATTEMPTS {

@@ -41,7 +41,7 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the memory cleared or not.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn clear(&self) -> Result<Cleared, MemoryError> {
         self.writable("clear")?;
         self.inner.clear(None, self.inner.rules.archive).await

@@ -83,7 +83,7 @@ impl MemoryInstance {
     /// # Cancel safety
     /// Dropping the future leaves the message replaced or not.
     #[doc(alias = "redact")]
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn replace(
         &self,
         place: Sequence,
@@ -123,7 +123,7 @@ impl MemoryInstance {
     /// # Cancel safety
     /// As [`replace`](Self::replace).
     #[doc(alias = "pin")]
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn set_priority(
         &self,
         place: Sequence,
@@ -142,7 +142,7 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// As [`replace`](Self::replace).
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn set_content_type(
         &self,
         place: Sequence,

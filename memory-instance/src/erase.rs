@@ -91,7 +91,7 @@ impl MemoryInstance {
     /// # Cancel safety
     /// Dropping the future leaves the messages erased or not, never some of them.
     #[doc(alias = "forget")]
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn erase(
         &self,
         places: impl IntoIterator<Item = Sequence> + Send,
@@ -145,7 +145,7 @@ impl MemoryInstance {
     /// # Cancel safety
     /// Dropping the future leaves the memory unchanged, or deleted for all readers; the next deletion, or a sweep of
     /// expired memories, frees the rest of its storage.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn delete(&self) -> Result<DeletionReceipt, MemoryError> {
         self.writable("delete")?;
         let started = Instant::now();

@@ -64,7 +64,7 @@ impl MemoryInstance {
     /// # Cancel safety
     /// Dropping the future drops the turn at its current await point and releases the lease at once. The turn's
     /// completed appends remain.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn exclusive<T, F, Fut>(&self, turn: F) -> Result<T, ExclusiveError<T>>
     where
         F: FnOnce(Session) -> Fut,

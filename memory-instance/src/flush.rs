@@ -61,7 +61,7 @@ impl MemoryInstance {
     /// Dropping the future leaves the memory flushed or not, and releases the lease at once. A future that is kept
     /// without being polled blocks no other flush: after half a second a task continues its flush.
     #[doc(alias = "performFlushAsync")]
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn perform_flush(&self) -> Result<Option<FlushReceipt>, MemoryError> {
         self.flush_with(&FlushOptions::default()).await
     }
@@ -96,7 +96,7 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// As [`perform_flush`](Self::perform_flush).
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn flush(&self, options: &FlushOptions) -> Result<Option<FlushReceipt>, MemoryError> {
         self.flush_with(options).await
     }
@@ -126,7 +126,7 @@ impl MemoryInstance {
     /// # Cancel safety
     /// Dropping the future has no effect.
     #[doc(alias = "dry_run")]
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn plan_flush(
         &self,
         options: &FlushOptions,

@@ -114,7 +114,7 @@ impl MemoryInstance {
     /// complete it.
     #[doc(alias = "branch")]
     #[doc(alias = "ForkUnfinished")]
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn fork(&self, new: &Self, options: ForkOptions) -> Result<ForkReceipt, MemoryError> {
         new.writable("fork to")?;
         let id = options.id.unwrap_or_else(Uuid::new_v4);

@@ -42,7 +42,7 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Reads have no effect.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn health(&self) -> Result<MemoryHealth, MemoryError> {
         let started = Instant::now();
         let health = self.inner.health().await;

@@ -61,7 +61,7 @@ impl MemoryInstance {
     /// # Cancel safety
     /// Dropping the future leaves all old messages or all new ones.
     #[doc(alias = "write")]
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn replace_all<E: Into<Entry>>(
         &self,
         entries: impl IntoIterator<Item = E>,

@@ -103,7 +103,7 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Dropping the future leaves each summary as it was, or rewritten.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn rewrite_summaries(
         &self,
         erasure: &Erasure,

@@ -46,7 +46,7 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// A search changes no message. An index may have been brought up to date in part; the next search continues.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn search(&self, query: &SearchQuery) -> Result<SearchResults, MemoryError> {
         let mut query = Cow::Borrowed(query);
         if self.mode == Mode::ReadOnly {
@@ -63,7 +63,7 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Dropping the future leaves a part of the index; the next search completes it.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn rebuild_index(&self) -> Result<Option<u64>, MemoryError> {
         self.writable("rebuild the index")?;
         Ok(self.inner.store().rebuild_index(&self.inner.key).await?)

@@ -127,7 +127,7 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// As [`append`](Self::append).
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn append_if<E: Into<Entry>>(
         &self,
         expected: Version,
@@ -179,7 +179,7 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the messages taken back or not, never some of them.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn rewind(
         &self,
         to: Sequence,
@@ -217,7 +217,7 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// As [`rewind`](Self::rewind).
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn pop_turn(
         &self,
         expected: Version,

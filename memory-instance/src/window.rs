@@ -113,7 +113,7 @@ impl MemoryInstance {
     /// # Cancel safety
     /// Reads have no effect.
     #[doc(alias = "build_context")]
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn context(&self, budget: u64) -> Result<ContextWindow, MemoryError> {
         self.inner.window(&WindowOptions::new(budget)).await
     }
@@ -149,7 +149,7 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Reads have no effect.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn window(&self, options: &WindowOptions) -> Result<ContextWindow, MemoryError> {
         self.inner.window(options).await
     }

@@ -21,7 +21,7 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the call closed or not.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory = %self.resource().id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn close_call(&self, call: &str) -> Result<(), MemoryError> {
         self.writable("close a call of")?;
         let counters = self.inner.close_call(call).await?;
