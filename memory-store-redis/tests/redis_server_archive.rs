@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -446,4 +447,42 @@ async fn scripts_on_100_000_messages_are_short() {
     assert_eq!(removals(&store, &k).await[0].messages, 100_000);
     append(&store, &k, write(1, 1), &["new"]).await.unwrap();
     assert_eq!(texts(&store, &k).await, ["new"]);
+}
+
+/// The fields of a memory's hash with the bytes of their values.
+async fn hash(server: &Server, store: &RedisStore, key: &MemoryKey) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let place = store.link().keys().memory(key.as_str());
+    let pairs: Vec<Vec<u8>> = server.query(&["HGETALL", &place]).await;
+    pairs.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()
+}
+
+#[tokio::test]
+async fn appends_beside_an_archive_cost_the_same() {
+    let server = Server::start().await;
+    let store = store(server.url()).await;
+    let mut costs = Vec::new();
+    for (name, archive) in [("deleted", None), ("archived", FOREVER)] {
+        let k = key(name);
+        fill(&store, &k, 40).await;
+        evict(&store, &k, 1, places(1..=20), archive).await;
+        append(&store, &k, write(1, 1), &["the first sends the script"]).await.unwrap();
+        let before = hash(&server, &store, &k).await;
+        server.reset_stats().await;
+        append(&store, &k, write(1, 2), &["one"]).await.unwrap();
+        append(&store, &k, write(1, 3), &["two", "three"]).await.unwrap();
+        let commands = server.command_counts().await;
+        let after = hash(&server, &store, &k).await;
+        let mut written: Vec<_> = Vec::new();
+        for (field, value) in &after {
+            let old = before.get(field);
+            if old != Some(value) {
+                let field = String::from_utf8_lossy(field).into_owned();
+                written.push((field, value.len() - old.map_or(0, Vec::len)));
+            }
+        }
+        assert_eq!(after.len(), before.len() + 3, "one field for each message");
+        costs.push((commands, written));
+        assert_eq!(removals(&store, &k).await.len(), usize::from(archive.is_some()));
+    }
+    assert_eq!(costs[0], costs[1]);
 }

@@ -2,17 +2,19 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use memory_core::lease::LeaseDomain;
 use memory_core::store::{
-    Access, Append, Clear, Durability, FlushReceipt, Outline, Read, SESSION_RETENTION, Splice,
-    WriterId,
+    Access, Append, Clear, Durability, FlushReceipt, Outline, Read, Retention, SESSION_RETENTION,
+    Splice, WriterId,
 };
 use memory_core::{MemoryStore, Sequence};
 use memory_lock::{Clock, ClockExt as _};
 use memory_store_sqlite::{SqliteConfig, SqliteStore};
+use rusqlite::types::Value;
 use support::{append, batch, checked_outline, key, texts, write};
 
 #[tokio::test]
@@ -290,4 +292,60 @@ async fn damaged_receipt_is_skipped() {
     }
     let receipts = store.receipts(&key("k")).await.unwrap();
     assert_eq!(receipts.iter().map(|one| one.id.as_u128()).collect::<Vec<_>>(), [2]);
+}
+
+/// The rows of all tables, each with the bytes of its values.
+fn rows(connection: &rusqlite::Connection) -> BTreeMap<String, usize> {
+    let tables = "SELECT name FROM sqlite_schema WHERE type = 'table'";
+    let mut tables = connection.prepare(tables).unwrap();
+    let tables = tables.query_map((), |row| row.get::<_, String>(0)).unwrap();
+    let mut all = BTreeMap::new();
+    for table in tables.map(Result::unwrap) {
+        let mut select = connection.prepare(&format!("SELECT * FROM {table}")).unwrap();
+        let columns = select.column_count();
+        let mut rows = select.query(()).unwrap();
+        while let Some(row) = rows.next().unwrap() {
+            let values: Vec<Value> = (0..columns).map(|at| row.get(at).unwrap()).collect();
+            let bytes = values.iter().map(|value| match value {
+                Value::Text(text) => text.len(),
+                Value::Blob(bytes) => bytes.len(),
+                number => format!("{number:?}").len(),
+            });
+            all.insert(format!("{table} {values:?}"), bytes.sum());
+        }
+    }
+    all
+}
+
+#[tokio::test]
+async fn appends_beside_an_archive_store_the_same() {
+    let mut costs = Vec::new();
+    for archive in [None, Some(Retention::forever())] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("memory.db");
+        let store = SqliteStore::open(SqliteConfig::new(&file)).await.unwrap();
+        let k = key("k");
+        append(&store, &k, write(1, 1), &["old"; 40]).await.unwrap();
+        let generation = store.head(&k).await.unwrap().generation;
+        let evicted = (1..=20).map(Sequence::new).collect();
+        let splice = Splice { evicted, archive, ..Splice::new(generation) };
+        store.splice(&k, Access::OPEN, &splice).await.unwrap();
+        let connection = rusqlite::Connection::open(&file).unwrap();
+        let pages = || {
+            let log = |row: &rusqlite::Row<'_>| row.get::<_, i64>(1);
+            connection.query_row("PRAGMA wal_checkpoint(NOOP)", (), log).unwrap()
+        };
+        let (mut stored, before) = (Vec::new(), pages());
+        for number in 2..=9 {
+            let before = rows(&connection);
+            append(&store, &k, write(1, number), &["new", "newer"]).await.unwrap();
+            let new = rows(&connection).into_iter().filter(|(row, _)| !before.contains_key(row));
+            let table = |row: &str| row.split(' ').next().unwrap().to_owned();
+            stored.extend(new.map(|(row, bytes)| (table(&row), bytes)));
+        }
+        costs.push((stored, pages() - before));
+        let removals = store.removals(&k, None, NonZeroUsize::MAX).await.unwrap();
+        assert_eq!(removals.len(), usize::from(archive.is_some()));
+    }
+    assert_eq!(costs[0], costs[1]);
 }
