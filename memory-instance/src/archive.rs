@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::audit::{AuditOperation, Audited};
 use crate::error::MemoryError;
-use crate::inner::{Inner, OnHeap};
+use crate::inner::Inner;
 use crate::instance::MemoryInstance;
 use crate::sweep::non_zero;
 use crate::write::{Answering, WriteRequest};
@@ -168,11 +168,7 @@ impl MemoryInstance {
     #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn undo_flush(&self, receipt: Uuid) -> Result<Counters, MemoryError> {
         self.writable("undo a flush of")?;
-        let undone = self.inner.undo_once(receipt).await;
-        if undone.as_ref().is_err_and(|error| self.inner.needs_newer_writer(error)) {
-            return self.inner.undo_again(receipt).await;
-        }
-        undone
+        self.inner.write_new(None, |write| Restore { write, receipt }).await
     }
 
     /// Removes all messages, flush receipts and the archive. As [`clear`](Self::clear), but nothing is kept. The receipt does
@@ -208,18 +204,6 @@ impl WriteRequest for Restore {
 }
 
 impl Inner {
-    async fn undo_once(&self, receipt: Uuid) -> Result<Counters, MemoryError> {
-        let writer = self.take_writer();
-        let restore = Restore { write: writer.write, receipt };
-        let counters = self.write(&restore, None, self.rules.lock.wait_timeout()).await?;
-        self.writers.put_back(writer);
-        Ok(counters)
-    }
-
-    fn undo_again(&self, receipt: Uuid) -> OnHeap<'_, Result<Counters, MemoryError>> {
-        Box::pin(self.undo_once(receipt))
-    }
-
     /// All removals in the archive, newest first.
     pub(crate) async fn all_removals(&self) -> Result<Vec<ArchivedRemoval>, MemoryError> {
         let mut all: Vec<ArchivedRemoval> = Vec::new();

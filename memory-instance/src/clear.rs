@@ -5,7 +5,7 @@ use memory_core::store::{Clear, Cleared, Retention};
 
 use crate::erase::ForgetView;
 use crate::error::MemoryError;
-use crate::inner::{Inner, OnHeap};
+use crate::inner::Inner;
 use crate::instance::MemoryInstance;
 
 impl MemoryInstance {
@@ -55,31 +55,7 @@ impl Inner {
         lease: Option<LeaseProof>,
         archive: Option<Retention>,
     ) -> Result<Cleared, MemoryError> {
-        let cleared = self.clear_once(lease, archive).await;
-        if cleared.as_ref().is_err_and(|error| self.needs_newer_writer(error)) {
-            return self.clear_again(lease, archive).await;
-        }
-        cleared
-    }
-
-    fn clear_again(
-        &self,
-        lease: Option<LeaseProof>,
-        archive: Option<Retention>,
-    ) -> OnHeap<'_, Result<Cleared, MemoryError>> {
-        Box::pin(self.clear_once(lease, archive))
-    }
-
-    async fn clear_once(
-        &self,
-        lease: Option<LeaseProof>,
-        archive: Option<Retention>,
-    ) -> Result<Cleared, MemoryError> {
         let _forget = ForgetView(&self.backend.views, &self.key);
-        let writer = self.take_writer();
-        let clear = Clear { archive, ..Clear::new(writer.write) };
-        let cleared = self.write(&clear, lease, self.rules.lock.wait_timeout()).await?;
-        self.writers.put_back(writer);
-        Ok(cleared)
+        self.write_new(lease, |write| Clear { write, archive }).await
     }
 }

@@ -306,28 +306,8 @@ impl Inner {
         new: &NewMessage,
         lease: Option<LeaseProof>,
     ) -> Result<Counters, MemoryError> {
-        let replaced = self.replace_once(old, new, lease).await;
-        if replaced.as_ref().is_err_and(|error| self.needs_newer_writer(error)) {
-            return self.replace_once(old, new, lease).await;
-        }
-        replaced
-    }
-
-    async fn replace_once(
-        &self,
-        old: &MessageMeta,
-        new: &NewMessage,
-        lease: Option<LeaseProof>,
-    ) -> Result<Counters, MemoryError> {
-        let writer = self.take_writer();
-        let replace = Replace {
-            write: writer.write,
-            sequence: old.sequence,
-            replaced: old.id,
-            message: new.clone(),
-        };
-        let counters = self.write(&replace, lease, self.rules.lock.wait_timeout()).await?;
-        self.writers.put_back(writer);
-        Ok(counters)
+        let (sequence, replaced) = (old.sequence, old.id);
+        let request = |write| Replace { write, sequence, replaced, message: new.clone() };
+        self.write_new(lease, request).await
     }
 }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::audit::{Audit, AuditOperation, AuditOutcome, Audited};
 use crate::error::MemoryError;
-use crate::inner::{ATTEMPTS, Inner, OnHeap};
+use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
 use crate::manager::MemoryManager;
 use crate::sweep::non_zero;
@@ -233,33 +233,10 @@ impl Inner {
         places: SequenceSet,
         reason: &str,
     ) -> Result<ErasureReceipt, MemoryError> {
-        let erased = self.erase_once(places.clone(), reason).await;
-        if erased.as_ref().is_err_and(|error| self.needs_newer_writer(error)) {
-            return self.erase_again(places, reason).await;
-        }
-        erased
-    }
-
-    fn erase_again<'a>(
-        &'a self,
-        places: SequenceSet,
-        reason: &'a str,
-    ) -> OnHeap<'a, Result<ErasureReceipt, MemoryError>> {
-        Box::pin(self.erase_once(places, reason))
-    }
-
-    async fn erase_once(
-        &self,
-        places: SequenceSet,
-        reason: &str,
-    ) -> Result<ErasureReceipt, MemoryError> {
         // Also after the answer: a reader may have begun before.
         let _forget = ForgetView(&self.backend.views, &self.key);
-        let writer = self.take_writer();
-        let erase = Erase { write: writer.write, places, reason: reason.to_owned() };
-        let Erased { erasure, counters, .. } =
-            self.write(&erase, None, self.rules.lock.wait_timeout()).await?;
-        self.writers.put_back(writer);
+        let request = |write| Erase { write, places: places.clone(), reason: reason.to_owned() };
+        let Erased { erasure, counters, .. } = self.write_new(None, request).await?;
         Ok(ErasureReceipt { erasure, counters, remaining: self.remaining_copies() })
     }
 

@@ -5,8 +5,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
+use memory_core::lease::LeaseProof;
 use memory_core::sibling::{OwnBatch, View};
-use memory_core::store::{Applied, Cursor, Head, Outline, Page, Read, StoreError, StoreErrorKind};
+use memory_core::store::{
+    Applied, Cursor, Head, Outline, Page, Read, StoreError, StoreErrorKind, WriteId,
+};
 use memory_core::{MemoryKey, MemoryStore};
 use memory_lock::{LockError, LockKey};
 
@@ -19,6 +22,7 @@ use crate::lifecycle::{Activity, Underway};
 use crate::rules::Rules;
 use crate::telemetry::Held;
 use crate::views::{ColdRead, Found, ViewState};
+use crate::write::WriteRequest;
 use crate::writers::{Writer, Writers};
 
 /// The number of attempts of an operation when other writers change the memory meanwhile.
@@ -221,6 +225,32 @@ impl Inner {
 
     pub(crate) fn take_writer(&self) -> Writer {
         self.writers.take(&self.backend.ids, self.backend.now_millis())
+    }
+
+    /// Sends a write under the id of a free writer, and once more under that of a newer one if the store needs it.
+    pub(crate) async fn write_new<W: WriteRequest>(
+        &self,
+        lease: Option<LeaseProof>,
+        request: impl Fn(WriteId) -> W + Send + Sync,
+    ) -> Result<W::Answer, MemoryError> {
+        let written = self.write_once(lease, &request).await;
+        if written.as_ref().is_err_and(|error| self.needs_newer_writer(error)) {
+            let again: OnHeap<'_, _> = Box::pin(self.write_once(lease, &request));
+            return again.await;
+        }
+        written
+    }
+
+    async fn write_once<W: WriteRequest>(
+        &self,
+        lease: Option<LeaseProof>,
+        request: &(impl Fn(WriteId) -> W + Send + Sync),
+    ) -> Result<W::Answer, MemoryError> {
+        let writer = self.take_writer();
+        let request = request(writer.write);
+        let answer = self.write(&request, lease, self.rules.lock.wait_timeout()).await?;
+        self.writers.put_back(writer);
+        Ok(answer)
     }
 
     /// Whether the store refused the write only because it has forgotten newer writers than this one. This

@@ -14,7 +14,7 @@ use crate::erase::ForgetView;
 use crate::error::MemoryError;
 use crate::exclusions::Batch;
 use crate::flush;
-use crate::inner::{Inner, OnHeap};
+use crate::inner::Inner;
 use crate::instance::MemoryInstance;
 use crate::version::Conditional;
 use crate::write::{Answering, WriteRequest};
@@ -75,11 +75,7 @@ impl MemoryInstance {
         }
         // No custom type of the old messages is left.
         inner.check_kinds_alone(&messages, &exclusions)?;
-        let mut replaced = inner.replace_all_once(&messages, expected).await;
-        if replaced.as_ref().is_err_and(|error| inner.needs_newer_writer(error)) {
-            replaced = inner.replace_all_again(&messages, expected).await;
-        }
-        match replaced {
+        match inner.replace_all(&messages, expected).await {
             Ok(mut replaced) => {
                 let appended = &mut replaced.appended;
                 exclusions.report_in(appended);
@@ -98,31 +94,18 @@ impl MemoryInstance {
 }
 
 impl Inner {
-    fn replace_all_again<'a>(
-        &'a self,
-        messages: &'a Arc<[NewMessage]>,
-        expected: Option<Version>,
-    ) -> OnHeap<'a, Result<ReplacedAll, MemoryError>> {
-        Box::pin(self.replace_all_once(messages, expected))
-    }
-
-    async fn replace_all_once(
+    async fn replace_all(
         &self,
         messages: &Arc<[NewMessage]>,
         expected: Option<Version>,
     ) -> Result<ReplacedAll, MemoryError> {
         let _forget = ForgetView(&self.backend.views, &self.key);
-        let writer = self.take_writer();
-        let batch = Append {
-            write: writer.write,
-            messages: Arc::clone(messages),
-            ttl: self.rules.resource.persistence.ttl,
-            expected,
+        let (ttl, archive) = (self.rules.resource.persistence.ttl, self.rules.archive);
+        let request = |write| {
+            let batch = Append { write, messages: Arc::clone(messages), ttl, expected };
+            ReplaceAll { batch, archive }
         };
-        let archive = self.rules.archive;
-        let replace = ReplaceAll { batch, archive };
-        let mut replaced = self.write(&replace, None, self.rules.lock.wait_timeout()).await?;
-        self.writers.put_back(writer);
+        let mut replaced = self.write_new(None, request).await?;
         let appended = &mut replaced.appended;
         appended.critical_over_budget = self.critical_over_budget(&appended.counters);
         Ok(replaced)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use memory_core::store::{
     Applied, KEPT_SESSIONS, RestoreRefusal, SESSION_RETENTION, StoreErrorKind, WriterId,
 };
-use memory_core::{MemoryResource, Message};
+use memory_core::{MemoryResource, Message, Sequence};
 use memory_instance::{MemoryError, MemoryInstance, MemoryManager};
 use memory_lock::Clock;
 
@@ -13,7 +13,7 @@ use crate::support::{On, checked, texts, with};
 
 on_every_backend![
     ; paused_clock: old_batch_is_refused_not_duplicated, process_with_clock_behind_can_write,
-    process_with_clock_behind_can_undo_and_delete,
+    each_write_of_a_process_behind_is_retried,
     long_lived_handle_is_never_refused
 ];
 
@@ -75,7 +75,7 @@ async fn process_with_clock_behind_can_write(on: On) {
     checked(&memory, &world.manager).await;
 }
 
-async fn process_with_clock_behind_can_undo_and_delete(on: On) {
+async fn each_write_of_a_process_behind_is_retried(on: On) {
     let world = on.world(with(MemoryResource::new("m", 100_000))).await;
     let memory = world.memory();
     others_write(&memory).await;
@@ -92,6 +92,14 @@ async fn process_with_clock_behind_can_undo_and_delete(on: On) {
     let undone = behind().undo_flush(uuid::Uuid::nil()).await.unwrap_err();
     let refusal = StoreErrorKind::NotRestorable(RestoreRefusal::NotArchived);
     assert_eq!(undone.store_kind(), Some(&refusal));
+    let first = Sequence::new(1);
+    behind().replace(first, Message::user("changed")).await.unwrap().unwrap();
+    assert_eq!(texts(&memory).await[0], "changed");
+    let erased = behind().erase([first], "test").await.unwrap();
+    assert_eq!(erased.erasure.messages, 1);
+    let digest = behind().replace_all([Message::user("digest")], None).await.unwrap();
+    assert!(digest.applied().is_some());
+    assert_eq!(texts(&memory).await, ["digest"]);
     behind().purge().await.unwrap();
     assert!(texts(&memory).await.is_empty());
     checked(&memory, &world.manager).await;
