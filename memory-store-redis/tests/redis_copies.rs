@@ -4,10 +4,11 @@ mod support;
 
 use memory_core::MemoryStore;
 use memory_core::store::{
-    Access, CopyProgress, CopyStep, CopyWrite, FrameWriters, Read, Splice, StoreErrorKind, WriterId,
+    Access, Append, COPY_LIFETIME, CopyProgress, CopyStep, CopyWrite, FrameWriters, Read, Splice,
+    StoreErrorKind, WriterId,
 };
 use memory_redis_testkit::any_server;
-use support::{append, checked_outline, fill, key, places, receipt, store, texts, write};
+use support::{append, batch, checked_outline, fill, key, places, receipt, store, texts, write};
 use uuid::Uuid;
 
 /// More fields than one script lists.
@@ -63,6 +64,28 @@ async fn long_memory_is_copied_with_all_writers() {
     assert!(again.outcome.is_duplicate());
     append(&store, &to, write(9, 100), &["new"]).await.unwrap();
     checked_outline(&store, &to).await;
+}
+
+#[tokio::test]
+async fn copy_gets_the_ttl_of_its_frame() {
+    let server = any_server().await;
+    let store = store(server.url()).await;
+    let (k, to) = (key("k"), key("copy"));
+    let ttl = Some(2 * COPY_LIFETIME);
+    let append = Append { ttl, ..batch(write(1, 1), &["one"]) };
+    store.append(&k, Access::OPEN, &append).await.unwrap();
+    let frame = Box::new(store.frame(&k, FrameWriters::Included).await.unwrap());
+    let messages = store.read(&k, Read::default()).await.unwrap().messages;
+    let steps =
+        [CopyStep::Begin, CopyStep::Messages(messages), CopyStep::Finish { frame, removals: 0 }];
+    for step in steps {
+        let write = CopyWrite { copy: Uuid::from_u128(1), attempt: 1, step };
+        store.write_copy(&to, Access::OPEN, &write).await.unwrap();
+    }
+    let memory = store.link().keys().memory(to.as_str());
+    let left = store.link().send(redis::cmd("PTTL").arg(&memory)).await.unwrap();
+    let left = redis::from_redis_value::<u64>(left).unwrap();
+    assert!(u128::from(left) > COPY_LIFETIME.as_millis(), "{left} ms");
 }
 
 #[tokio::test]

@@ -134,16 +134,8 @@ elseif step == 'finish' then
   for field = at, #ARGV, 2 do
     add(ARGV[field], ARGV[field + 1])
   end
-  add('f', copy .. ' ' .. origin)
-  add('h', packed(head))
-  in_chunks('HSET', set)
   redis.call('HDEL', key, 'c')
-  keep_fences(KEYS[3], head)
-  if head.expires then
-    redis.call('PEXPIRE', key, math.ceil(math.max(tonumber(head.expires) - now(), 1) / 1000))
-  else
-    redis.call('PERSIST', key)
-  end
+  complete(head, origin, set)
 end
 if step ~= 'finish' then
   local numbers = {}

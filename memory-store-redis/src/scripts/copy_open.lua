@@ -45,3 +45,17 @@ local fence, refusal = admit(KEYS[2], owner, token, state.fence)
 if not fence then
   return refusal
 end
+
+-- Completes the memory: stores these fields with the origin and the head, and sets the TTL.
+local function complete(head, origin, set)
+  for _, value in ipairs({'f', copy .. ' ' .. origin, 'h', packed(head)}) do
+    set[#set + 1] = value
+  end
+  in_chunks('HSET', set)
+  keep_fences(KEYS[3], head)
+  if head.expires then
+    redis.call('PEXPIRE', key, math.ceil(math.max(tonumber(head.expires) - now(), 1) / 1000))
+  else
+    redis.call('PERSIST', key)
+  end
+end

@@ -225,16 +225,7 @@ local head, set, others = fork.head, fork.set, fork.others
 head.fence, head.flush_fence, head.generation = fence, state.flush_fence, next_generation(state.generation)
 others[#others + 1] = 'v'
 in_chunks('HDEL', others)
-for _, value in ipairs({'f', copy .. ' ' .. origin, 'h', packed(head)}) do
-  set[#set + 1] = value
-end
 if watched then
   set[#set + 1], set[#set + 2] = 'v', watched
 end
-in_chunks('HSET', set)
-keep_fences(KEYS[3], head)
-if head.expires then
-  redis.call('PEXPIRE', key, math.ceil(math.max(tonumber(head.expires) - now(), 1) / 1000))
-else
-  redis.call('PERSIST', key)
-end
+complete(head, origin, set)
