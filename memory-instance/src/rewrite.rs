@@ -249,7 +249,7 @@ struct Sources {
     receipts: Vec<FlushReceipt>,
     /// All removals in the archive.
     removals: Vec<ArchivedRemoval>,
-    /// The summaries that may repeat what was erased.
+    /// The summaries that may repeat what was erased: those that erasures list, and those written from them.
     affected: HashSet<MessageId>,
 }
 
@@ -264,7 +264,28 @@ impl Sources {
         let receipts = receipts_in_effect(&receipts, &removals, present);
         let summaries = erasures.flat_map(|erasure| &erasure.summaries);
         let affected = summaries.map(|summary| summary.id).collect();
-        Ok(Self { receipts, removals, affected })
+        let mut sources = Self { receipts, removals, affected };
+        sources.add_later();
+        Ok(sources)
+    }
+
+    /// Adds the summaries that were written from affected ones. An erasure lists none that came after it.
+    fn add_later(&mut self) {
+        for index in (0..self.receipts.len()).rev() {
+            let Some(receipt) = self.receipts.get(index) else { continue };
+            let Some(summary) = receipt.summary.as_ref().map(|summary| summary.id) else {
+                continue;
+            };
+            let is_affected = |place| {
+                let earlier = self.at(place, index).and_then(|earlier| self.receipts.get(earlier));
+                let earlier = earlier.and_then(|earlier| earlier.summary.as_ref());
+                earlier.is_some_and(|earlier| self.affected.contains(&earlier.id))
+            };
+            // A summary that was written anew repeats nothing of the one before.
+            if receipt.strategy != REWRITE && receipt.summarized.iter().any(is_affected) {
+                self.affected.insert(summary);
+            }
+        }
     }
 
     /// The messages that a summary replaced and that remain, in order, without affected summaries: their own messages take

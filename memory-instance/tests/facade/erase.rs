@@ -27,6 +27,7 @@ on_every_backend![
     summaries_are_rewritten_without_erased_messages,
     summary_without_originals_is_not_rewritten,
     rewrite_obeys_an_erasure_meanwhile,
+    rewrite_obeys_an_earlier_erasure,
     summary_with_too_few_messages_is_removed,
     watcher_reports_an_erasure,
     deleted_memory_begins_anew,
@@ -246,6 +247,31 @@ async fn rewrite_obeys_an_erasure_meanwhile(on: On) {
     for erased in [first.plus(1), last] {
         assert!(!all.contains(&format!("message {} of", erased.number() - 1)), "{all}");
     }
+    assert!(all.contains("message 0 of"), "{all}");
+}
+
+/// The erased text is in a later summary, which no erasure lists and which the rewritten one was written from.
+async fn rewrite_obeys_an_earlier_erasure(on: On) {
+    let world = on.world(quoting_manager()).await;
+    let memory = world.memory();
+    let mut flushes = Vec::new();
+    for (first, numbers) in [(true, 0..50), (false, 50..80), (false, 80..110)] {
+        say(&memory, numbers).await;
+        flushes.push(memory.perform_flush().await.unwrap().unwrap());
+        if first {
+            memory.erase([Sequence::new(3)], "earlier").await.unwrap();
+        }
+    }
+    let earlier = "message 2 of";
+    assert!(texts(&memory).await.join(" ").contains(earlier));
+    let [_, second, third] = &flushes[..] else { panic!("{flushes:?}") };
+    let place = third.summarized.without(&second.summarized).ranges()[0].1;
+    let erasure = memory.erase([place], "test").await.unwrap().erasure;
+    let rewritten = memory.rewrite_summaries(&erasure).await.unwrap();
+    assert!(matches!(rewritten[0].outcome, RewriteOutcome::Rewritten { .. }), "{rewritten:?}");
+    let all = texts(&memory).await.join(" ");
+    let later = format!("message {} of", place.number() - 1);
+    assert!(!all.contains(earlier) && !all.contains(&later), "{all}");
     assert!(all.contains("message 0 of"), "{all}");
 }
 
