@@ -159,7 +159,7 @@ struct State {
     turn: Option<u32>,
     /// Counters are not compared.
     any_totals: bool,
-    /// The number of saves, rollbacks, erasures and ends of archives. It makes each of them change the state, so that the search does not
+    /// The number of saves, rollbacks, erasures, edits without effect and ends of archives. It makes each of them change the state, so that the search does not
     /// move them before operations in flight.
     moves: usize,
     /// The number of rollbacks.

@@ -59,6 +59,8 @@ impl State {
             return false;
         };
         if new == old {
+            // Not without a change of the state, because it may change something after an operation in flight.
+            self.moves += 1;
             return true;
         }
         (stored.settings, stored.edited) = (Some(new), true);
