@@ -17,9 +17,10 @@ use memory_core::store::{
     UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
-use metrics::{Counter, Gauge, counter, gauge};
 use reliakit_circuit::State;
 use tokio::time::{Instant, timeout};
+
+use crate::telemetry::BreakerMetrics;
 
 /// A store behind a circuit breaker. While the circuit is open, calls are refused at once and are not sent, so
 /// a server that is down costs its callers little.
@@ -45,13 +46,6 @@ pub struct CircuitBreaker {
     began: Instant,
     circuit: Mutex<Circuit>,
     metrics: Option<BreakerMetrics>,
-}
-
-/// The metrics of a breaker in front of a resource's store.
-#[derive(Debug)]
-struct BreakerMetrics {
-    trips: Counter,
-    state: Gauge,
 }
 
 /// Times are nanoseconds since the breaker was created.
@@ -181,28 +175,14 @@ impl CircuitBreaker {
 
     /// Reports its state in the metrics of a resource.
     pub(crate) fn with_metrics(mut self, project: &str, id: &str) -> Self {
-        let trips = counter!(
-            "memory_circuit_breaker_trips_total", "project" => project.to_owned(), "memory_id" => id.to_owned()
-        );
-        let state = gauge!(
-            "memory_circuit_breaker_state", "project" => project.to_owned(), "memory_id" => id.to_owned()
-        );
-        state.set(0.0);
-        self.metrics = Some(BreakerMetrics { trips, state });
+        self.metrics = Some(BreakerMetrics::new(project, id));
         self
     }
 
     /// The state changed.
     fn report(&self, state: State) {
         if let Some(metrics) = &self.metrics {
-            if state == State::Open {
-                metrics.trips.increment(1);
-            }
-            metrics.state.set(match state {
-                State::Closed => 0.0,
-                State::Open => 1.0,
-                State::HalfOpen => 2.0,
-            });
+            metrics.report(state);
         }
     }
 

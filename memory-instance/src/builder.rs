@@ -130,7 +130,8 @@ impl ManagerBuilder {
         self
     }
 
-    /// Adds a flush strategy. Resources refer to it by its [`name`](FlushStrategy::name).
+    /// Adds a flush strategy. Resources refer to it by its [`name`](FlushStrategy::name), which must not be `rewrite`: that is
+    /// the strategy of summaries that were [written anew](crate::MemoryInstance::rewrite_summaries).
     pub fn with_strategy(mut self, strategy: Arc<dyn FlushStrategy>) -> Self {
         let strategies = Arc::make_mut(&mut self.extensions.strategies);
         strategies.insert(strategy.name().to_owned(), strategy);

@@ -2,11 +2,13 @@
 
 use memory_core::lease::LeaseProof;
 use memory_core::store::{Clear, Cleared, Retention};
+use tokio::time::Instant;
 
 use crate::erase::ForgetView;
 use crate::error::MemoryError;
 use crate::inner::Inner;
 use crate::instance::MemoryInstance;
+use crate::telemetry::Operation;
 
 impl MemoryInstance {
     /// Removes all messages and flush receipts. The counters report the removed messages as cleared. If the resource has an
@@ -44,11 +46,23 @@ impl MemoryInstance {
     #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn clear(&self) -> Result<Cleared, MemoryError> {
         self.writable("clear")?;
-        self.inner.clear(None, self.inner.rules.archive).await
+        self.inner.clear_measured(None, self.inner.rules.archive).await
     }
 }
 
 impl Inner {
+    /// [`clear`](Self::clear) as an operation of a caller.
+    pub(crate) async fn clear_measured(
+        &self,
+        lease: Option<LeaseProof>,
+        archive: Option<Retention>,
+    ) -> Result<Cleared, MemoryError> {
+        let started = Instant::now();
+        let cleared = self.clear(lease, archive).await;
+        self.rules.telemetry.ended(Operation::Clear, started, &cleared);
+        cleared
+    }
+
     /// Removes all messages; without an archive, the archive too.
     pub(crate) async fn clear(
         &self,

@@ -251,6 +251,8 @@ struct Sources {
     removals: Vec<ArchivedRemoval>,
     /// The summaries that may repeat what was erased: those that erasures list, and those written from them.
     affected: HashSet<MessageId>,
+    /// The places of those that erasures list.
+    listed: HashSet<Sequence>,
 }
 
 impl Sources {
@@ -263,8 +265,8 @@ impl Sources {
         let removals = inner.all_removals().await?;
         let receipts = receipts_in_effect(&receipts, &removals, present);
         let summaries = erasures.flat_map(|erasure| &erasure.summaries);
-        let affected = summaries.map(|summary| summary.id).collect();
-        let mut sources = Self { receipts, removals, affected };
+        let (affected, listed) = summaries.map(|summary| (summary.id, summary.sequence)).unzip();
+        let mut sources = Self { receipts, removals, affected, listed };
         sources.add_later();
         Ok(sources)
     }
@@ -278,8 +280,11 @@ impl Sources {
             };
             let is_affected = |place| {
                 let earlier = self.at(place, index).and_then(|earlier| self.receipts.get(earlier));
-                let earlier = earlier.and_then(|earlier| earlier.summary.as_ref());
-                earlier.is_some_and(|earlier| self.affected.contains(&earlier.id))
+                match earlier.and_then(|earlier| earlier.summary.as_ref()) {
+                    Some(earlier) => self.affected.contains(&earlier.id),
+                    // The receipt is no longer kept, so it may have been the listed one.
+                    None => self.listed.contains(&place),
+                }
             };
             // A summary that was written anew repeats nothing of the one before.
             if receipt.strategy != REWRITE && receipt.summarized.iter().any(is_affected) {
@@ -350,5 +355,49 @@ impl Sources {
         let earlier = self.receipts.iter().enumerate().skip(before + 1);
         let place_of = |receipt: &FlushReceipt| Some(receipt.summary.as_ref()?.sequence);
         earlier.into_iter().find(|(_, one)| place_of(one) == Some(place)).map(|(index, _)| index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A flush that wrote a summary of these places in the first of them.
+    fn summarized(number: u128, places: &[u64]) -> FlushReceipt {
+        let mut receipt = FlushReceipt::new(
+            Uuid::from_u128(number),
+            "hybrid_summary",
+            jiff::Timestamp::UNIX_EPOCH,
+        );
+        receipt.summarized = places.iter().copied().map(Sequence::new).collect();
+        let id = MessageId::new(Uuid::from_u128(number));
+        receipt.summary = Some(SummaryRecord::new(id, Sequence::new(places[0]), 20, "rule_based"));
+        receipt
+    }
+
+    /// The summaries of these receipts, newest first, that may repeat a text which an erasure found in summary 1 at place 2.
+    fn affected(receipts: Vec<FlushReceipt>) -> Vec<u128> {
+        let first = MessageId::new(Uuid::from_u128(1));
+        let (affected, listed) = (HashSet::from([first]), HashSet::from([Sequence::new(2)]));
+        let mut sources = Sources { receipts, removals: Vec::new(), affected, listed };
+        sources.add_later();
+        let mut found: Vec<_> = sources.affected.iter().map(|id| id.uuid().as_u128()).collect();
+        found.sort_unstable();
+        found
+    }
+
+    #[test]
+    fn summaries_of_forgotten_affected_ones_are_found() {
+        let (one, two, three) =
+            (summarized(1, &[2, 3, 4]), summarized(2, &[2, 5, 6]), summarized(3, &[2, 7]));
+        let other = summarized(4, &[8, 9]);
+        let all = vec![other.clone(), three.clone(), two.clone(), one];
+        assert_eq!(affected(all), [1, 2, 3]);
+        // The receipt of the first is no longer kept.
+        assert_eq!(affected(vec![other.clone(), three.clone(), two]), [1, 2, 3]);
+        // The first was written anew, so nothing was repeated.
+        let mut anew = summarized(5, &[2]);
+        anew.strategy = REWRITE.to_owned();
+        assert_eq!(affected(vec![other, three, anew]), [1]);
     }
 }

@@ -3,6 +3,7 @@
 //! Labels are the project, memory ids and small enumerations, never rendered keys. The handles are created with a
 //! manager, so install the recorder before that. The metrics of an append then cost a few atomic additions.
 
+mod breaker;
 mod describe;
 mod held;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use memory_core::{ContentType, ErrorCode, MemoryKey, Priority};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use tokio::time::Instant;
 
+pub(crate) use self::breaker::BreakerMetrics;
 pub(crate) use self::describe::describe;
 use self::held::Gauges;
 pub(crate) use self::held::Held;
@@ -97,7 +99,6 @@ impl Operation {
         match operation {
             StoreOperation::Append => Some(Self::Append),
             StoreOperation::Replace | StoreOperation::ReplaceAll => Some(Self::Replace),
-            StoreOperation::Clear => Some(Self::Clear),
             _ => None,
         }
     }

@@ -159,6 +159,8 @@ impl Inner {
         audit.end(&done);
         let telemetry = &self.rules.telemetry;
         match (&done, measured) {
+            // The answer to a conditional write that came too late, or the reason for another attempt.
+            (Err(WriteError::Store(error)), _) if error.kind() == &StoreErrorKind::Conflict => {}
             (Err(error), Some((operation, _))) => telemetry.failed(operation, error.code()),
             // Of an append the whole call is measured.
             (Ok(_), Some((operation, started))) if operation != Operation::Append => {

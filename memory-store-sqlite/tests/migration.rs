@@ -108,8 +108,8 @@ async fn older_files_get_an_archive() {
     }
 }
 
-/// Thirty messages, of which two flushes summarized and archived nineteen, and the first summary. The later versions erased message 30; version 6 has an
-/// index of all texts.
+/// Thirty messages, of which two flushes summarized and archived nineteen, and the first summary. The later versions
+/// erased message 30; version 6 has the tables of an index that no search has filled yet.
 const WITH_ARCHIVE: [(u64, &[u8]); 3] = [
     (4, include_bytes!("fixtures/version_4.sqlite")),
     (5, include_bytes!("fixtures/version_5.sqlite")),

@@ -141,6 +141,11 @@ fn operations_are_counted_with_their_labels() {
             1.0
         );
         memory.replace(last, Message::tool_result("c", "no call")).await.unwrap_err();
+        let version = memory.version().await.unwrap();
+        memory.append(Message::user("first")).await.unwrap();
+        let late = memory.append_if(version, [Message::user("late")]).await.unwrap();
+        assert!(matches!(late, crate::Conditional::Conflict(_)));
+        assert_eq!(of("memory_operation_errors_total", "operation=append,code=conflict"), 0.0);
         memory.clear().await.unwrap();
         memory.replace(Sequence::new(1), Message::user("gone")).await.unwrap();
         memory.delete().await.unwrap();
@@ -159,6 +164,7 @@ fn operations_are_counted_with_their_labels() {
             let seen = of("memory_operation_latency_seconds", &format!("operation={operation}"));
             assert!(seen >= 1.0, "{operation}");
         }
+        assert_eq!(of("memory_operation_latency_seconds", "operation=clear"), 1.0, "no deletion");
         assert_eq!(of("memory_health_status", ""), 1.0, "the memory is gone");
         let acquired = of("memory_lock_acquire_total", "");
         assert!(

@@ -31,13 +31,13 @@ if link ~= old_link then
   return {'T', place}
 end
 -- A summary or a cleared tool result whose text stays is still the one that a flush wrote: the records that name it
--- get its new id, which is as long.
+-- get its new id, which is as long. Only messages without calls have results that a flush clears.
 local set = {}
 local function text_behind(message, description)
   return string.sub(message, #description + tonumber(description) + 1)
 end
-if (tonumber(flags) >= 2 or link ~= '')
-  and text_behind(stored[4], old_description) == text_behind(new, before) then
+local may_be_written = tonumber(flags) >= 2 or link ~= '' and not string.find(link, '^{"calls"')
+if may_be_written and text_behind(stored[4], old_description) == text_behind(new, before) then
   set = renamed(head, ARGV[10], new_id)
 end
 count(head, old_class, -1, -old_tokens)
