@@ -153,23 +153,29 @@ impl Inner {
         waits: Duration,
     ) -> Result<Written<W::Answer>, WriteError> {
         let audit = Audit::begin(self, || write.audited());
-        let measured =
-            Operation::of_write(W::OPERATION).map(|operation| (operation, Instant::now()));
+        let operation = Operation::of_write(W::OPERATION);
+        // Of an append the whole call is measured.
+        let started =
+            operation.filter(|it| *it != Operation::Append).map(|it| (it, Instant::now()));
         let done = self.write_until_answered(write, lease, waits).await;
         audit.end(&done);
         let telemetry = &self.rules.telemetry;
-        match (&done, measured) {
-            // The answer to a conditional write that came too late, or the reason for another attempt.
-            (Err(WriteError::Store(error)), _) if error.kind() == &StoreErrorKind::Conflict => {}
-            (Err(error), Some((operation, _))) => telemetry.failed(operation, error.code()),
-            // Of an append the whole call is measured.
-            (Ok(_), Some((operation, started))) if operation != Operation::Append => {
-                telemetry.took(operation, started.elapsed());
+        match &done {
+            Ok(written) => {
+                if let Some((operation, started)) = started {
+                    telemetry.took(operation, started.elapsed());
+                }
+                if let Some(counters) = W::counters(&written.answer) {
+                    telemetry.holds(&self.held, counters, &self.rules.policy);
+                }
             }
-            _ => {}
-        }
-        if let Some(counters) = done.as_ref().ok().and_then(|done| W::counters(&done.answer)) {
-            telemetry.holds(&self.held, counters, &self.rules.policy);
+            // The answer to a conditional write that came too late, or the reason for another attempt.
+            Err(WriteError::Store(error)) if error.kind() == &StoreErrorKind::Conflict => {}
+            Err(error) => {
+                if let Some(operation) = operation {
+                    telemetry.failed(operation, error.code());
+                }
+            }
         }
         done
     }

@@ -131,7 +131,7 @@ impl Inner {
     fn input<'a>(&'a self, metas: &'a [MessageMeta], order: &'a Order) -> FlushInput<'a> {
         let settings = order.settings(self);
         let input = FlushInput::new(metas, &self.rules.policy, settings, self.backend.now());
-        match order.goal(input.before()) {
+        match order.goal(|| input.before()) {
             Some(goal) => input.with_target(goal),
             None => input,
         }

@@ -166,10 +166,11 @@ impl Order {
     }
 
     /// The goal for a memory of this size; `None` for the target of the settings.
-    pub(super) fn goal(&self, before: Tally) -> Option<EvictionGoal> {
+    pub(super) fn goal(&self, before: impl FnOnce() -> Tally) -> Option<EvictionGoal> {
         self.goal.map(|goal| match goal {
             Goal::Tokens(tokens) => EvictionGoal::tokens(tokens),
             Goal::FreedPercent(percent) => {
+                let before = before();
                 let freed = u128::from(before.tokens) * u128::from(percent);
                 let freed = u64::try_from(freed.div_ceil(100)).unwrap_or(u64::MAX);
                 EvictionGoal::tokens(before.tokens.saturating_sub(freed))
