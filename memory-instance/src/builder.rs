@@ -19,6 +19,7 @@ use crate::ids::Ids;
 use crate::manager::MemoryManager;
 use crate::open;
 use crate::prefixes::Prefixes;
+use crate::rewrite::REWRITE;
 use crate::rules::{Extensions, FlushMode, Rules};
 use crate::telemetry;
 use crate::views::{VIEW_BYTES, Views};
@@ -247,7 +248,7 @@ impl ManagerBuilder {
     /// Uses the given store and lease manager.
     ///
     /// # Errors
-    /// [`MemoryError::LeasesElsewhere`]; [`MemoryError::DuplicateResource`] and [`MemoryError::DuplicateAgent`];
+    /// [`MemoryError::LeasesElsewhere`]; [`MemoryError::ReservedStrategy`]; [`MemoryError::DuplicateResource`] and [`MemoryError::DuplicateAgent`];
     /// [`MemoryError::Template`] for a key template of a resource or an agent; [`MemoryError::UnknownResource`] for an
     /// agent whose memory was taken out of its configuration; and [`MemoryError`] for a resource that is inconsistent, or
     /// that needs something which the store, this build or the registered strategies do not provide.
@@ -261,6 +262,9 @@ impl ManagerBuilder {
                 store: domain.as_str().to_owned(),
                 leases: locks.domain().as_str().to_owned(),
             });
+        }
+        if self.extensions.strategies.contains_key(REWRITE) {
+            return Err(MemoryError::ReservedStrategy { strategy: REWRITE.to_owned() });
         }
         for note in &self.notes {
             if matches!(note.kind, NoteKind::NoEffect | NoteKind::Replaced) {

@@ -263,6 +263,14 @@ pub enum MemoryError {
         /// The strategy.
         strategy: String,
     },
+    /// A registered strategy has a name that receipts use for something else.
+    #[error(
+        "a strategy cannot be named `{strategy}`: receipts of rewritten summaries have that name; return another name from `FlushStrategy::name`"
+    )]
+    ReservedStrategy {
+        /// The name.
+        strategy: String,
+    },
     /// The resource needs more durability than the store provides.
     #[error(
         "resource `{resource}`: persistence.durability: the store provides `{given}`, not `{wanted}`; open it with a more durable setting, or lower `durability`"

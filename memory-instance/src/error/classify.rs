@@ -46,6 +46,7 @@ impl MemoryError {
             | Self::DuplicateAgent { .. }
             | Self::NoKey { .. }
             | Self::UnknownStrategy { .. }
+            | Self::ReservedStrategy { .. }
             | Self::NotDurable { .. }
             | Self::LeasesElsewhere { .. }
             | Self::NoTokenizer { .. }
@@ -84,6 +85,7 @@ impl MemoryError {
             | Self::DuplicateAgent { .. }
             | Self::NoKey { .. }
             | Self::UnknownStrategy { .. }
+            | Self::ReservedStrategy { .. }
             | Self::NotDurable { .. }
             | Self::LeasesElsewhere { .. }
             | Self::NoTokenizer { .. }

@@ -1,9 +1,11 @@
 //! The default strategy summarizes, and each removal is logged.
 
+use std::sync::Arc;
+
 use memory_core::resource::PriorityBlock;
 use memory_core::{ContentType, MemoryResource, Message, Priority};
-use memory_flush::from_fn;
-use memory_instance::FlushMode;
+use memory_flush::{FlushInput, FlushPlan, FlushStrategy, from_fn};
+use memory_instance::{FlushMode, MemoryError};
 
 use crate::flush::fill;
 use crate::logs::Logs;
@@ -38,6 +40,29 @@ async fn default_strategy_summarizes_without_evicting() {
     assert_eq!(flushed(None, true, false).await, hybrid("rule_based"));
     assert_eq!(flushed(None, false, true).await, hybrid("a model"));
     assert_eq!(flushed(Some("fifo"), false, true).await, ("fifo".to_owned(), true, String::new()));
+}
+
+/// A strategy that removes nothing.
+#[derive(Debug)]
+struct Rewrite;
+
+impl FlushStrategy for Rewrite {
+    fn name(&self) -> &'static str {
+        "rewrite"
+    }
+
+    fn plan(&self, input: &FlushInput<'_>) -> FlushPlan {
+        FlushPlan::new(input, Vec::new(), Vec::new())
+    }
+}
+
+/// Receipts of rewritten summaries would be mistaken for its receipts.
+#[tokio::test]
+async fn name_of_rewrites_is_reserved() {
+    let world = On::Memory.world(with(hybrid(1_000))).await;
+    let (store, locks) = (Arc::clone(world.manager.store()), world.manager.locks().clone());
+    let refused = with(hybrid(1_000)).with_strategy(Arc::new(Rewrite)).build(store, locks);
+    assert!(matches!(refused.unwrap_err(), MemoryError::ReservedStrategy { .. }));
 }
 
 #[tokio::test(start_paused = true)]
