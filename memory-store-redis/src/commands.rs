@@ -112,15 +112,31 @@ impl RedisStore {
         const OPERATION: StoreOperation = StoreOperation::Replace;
         let refuse = |kind| StoreError::new(OPERATION, kind).not_applied().at(key);
         replace.check().map_err(refuse)?;
-        let mut call = self.call(&REPLACE, key, &[]);
-        let token = right(&mut call, access);
-        named(&mut call, replace.write);
-        call.arg(replace.spread());
-        // A place that Lua's numbers cannot represent exactly does not exist.
-        call.arg(replace.sequence.number().min(MOST_PLACES));
-        call.arg(codec::optional_id(Some(replace.replaced)));
-        call.arg(Shown(Encoded::new(&replace.message).map_err(refuse)?));
-        self.counted(OPERATION, key, &REPLACE, &call, token).await
+        let failed = |fault| store_error(OPERATION, Some(key), fault);
+        let mut older = None::<u64>;
+        loop {
+            let mut call = self.call(&REPLACE, key, &[]);
+            let token = right(&mut call, access);
+            named(&mut call, replace.write);
+            call.arg(replace.spread());
+            // A place that Lua's numbers cannot represent exactly does not exist.
+            call.arg(replace.sequence.number().min(MOST_PLACES));
+            call.arg(codec::optional_id(Some(replace.replaced)));
+            call.arg(Shown(Encoded::new(&replace.message).map_err(refuse)?));
+            call.arg(older.map(|index| index.to_string()).unwrap_or_default());
+            let (Answer::Applied(mut reply) | Answer::Duplicate(mut reply)) =
+                self.write(OPERATION, key, &REPLACE, &call, token).await?
+            else {
+                return Err(failed(LinkError::odd_answer()));
+            };
+            let head = reply.bytes().map_err(failed)?;
+            if !head.is_empty() {
+                return decoded(&head).map(|head| head.counters).map_err(failed);
+            }
+            // One script looks at some hundred removals, because it blocks all other clients. Nothing was changed, and later
+            // removals cannot name the message, because an id is never given twice.
+            older = Some(reply.number().map_err(failed)?);
+        }
     }
 
     pub(crate) async fn splice_in(

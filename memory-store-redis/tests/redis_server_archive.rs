@@ -7,9 +7,10 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use memory_core::store::{
-    Access, Append, ArchivedRemoval, Clear, Erase, ExpiredMemories, FlushReceipt, MessageMeta,
-    Read, RemoveUnused, ReplacedRecord, Replacement, Restore, RestoreRefusal, Retention,
-    SequenceSet, Splice, StoreErrorKind, SummaryRecord, UnusedMemory, UnusedQuery,
+    Access, Append, ArchivedRemoval, Clear, Erase, ExpiredMemories, FlushReceipt, FrameWriters,
+    MessageId, MessageMeta, NewMessage, Read, RemoveUnused, Replace, ReplaceAll, ReplacedRecord,
+    Replacement, Restore, RestoreRefusal, Retention, SearchQuery, SequenceSet, Splice,
+    StoreErrorKind, SummaryRecord, UnusedMemory, UnusedQuery,
 };
 use memory_core::{
     Clock, ContentType, InMemoryStore, MemoryKey, MemoryStore, Priority, Sequence, StoredMessage,
@@ -172,7 +173,7 @@ async fn archives_match_the_reference_without_leftovers() {
                 let priority = rng.choice([None, Some(Priority::new(3))]).unwrap();
                 let content_type =
                     rng.choice([ContentType::Conversation, ContentType::ImportantFacts]).unwrap();
-                memory_core::store::NewMessage { priority, content_type, ..message(text) }
+                NewMessage { priority, content_type, ..message(text) }
             });
             let messages = messages.collect::<Vec<_>>().into();
             let batch = Append { write: write(1, round), messages, ttl: None, expected: None };
@@ -291,6 +292,53 @@ async fn lowered_bound_drops_many_removals_in_parts() {
         (stored(&server, &store, &k).await == [100, 4]).then_some(())
     })
     .await;
+}
+
+/// A script blocks all other clients, so it looks at 500 removals at most.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn edit_searches_many_removals_in_parts() {
+    let server = Server::start().await;
+    let store = store(server.url()).await;
+    let k = key("k");
+    fill(&store, &k, 1_100).await;
+    let outline = store.head(&k).await.unwrap();
+    let summarized = Splice {
+        summarized: places(1..=3),
+        summary: Some(message("a summary")),
+        archive: FOREVER,
+        ..Splice::new(outline.generation)
+    };
+    store.splice(&k, Access::OPEN, &with_receipt(1, summarized)).await.unwrap();
+    for one in 4..=1_004_u64 {
+        evict(&store, &k, one.into(), places([one]), FOREVER).await;
+    }
+    let edit = async |number: u128| {
+        let found = store.read(&k, Read::default()).await.unwrap().messages.remove(0);
+        let class = NewMessage { priority: Some(Priority::new(1)), ..message("a summary") };
+        let replace = Replace {
+            write: write(2, u64::try_from(number).unwrap()),
+            sequence: found.meta.sequence,
+            replaced: found.meta.id,
+            message: NewMessage { id: MessageId::new(Uuid::from_u128(number)), ..class },
+        };
+        server.reset_stats().await;
+        let counters = store.replace(&k, Access::OPEN, &replace).await.unwrap();
+        let scripts: u64 = server
+            .command_counts()
+            .await
+            .iter()
+            .filter_map(|(name, count)| name.starts_with("eval").then_some(count))
+            .sum();
+        (counters, scripts)
+    };
+    // The first one sends the script as well.
+    edit(1).await;
+    let (counters, scripts) = edit(2).await;
+    assert_eq!((counters.present.messages, scripts), (97, 3));
+    let oldest = removals(&store, &k).await.pop().unwrap().receipt.unwrap();
+    assert_eq!(oldest.summary.unwrap().id, MessageId::new(Uuid::from_u128(2)));
+    store.restore(&k, Access::OPEN, &restore(9, 1)).await.unwrap();
+    assert_eq!(texts(&store, &k).await.len(), 99);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -441,12 +489,51 @@ async fn scripts_on_100_000_messages_are_short() {
     slowest("outline and flush of 100,000").await;
     store.restore(&k, Access::OPEN, &restore(2, 2)).await.unwrap();
     slowest("restore of 100,000").await;
-    let clear = Clear { archive: FOREVER, ..Clear::new(write(2, 1)) };
+    let found = &outline.metas[50_000];
+    let replace = Replace {
+        write: write(2, 3),
+        sequence: found.sequence,
+        replaced: found.id,
+        message: message("another text"),
+    };
+    store.replace(&k, Access::OPEN, &replace).await.unwrap();
+    slowest("replace").await;
+    let outline = checked_outline(&store, &k).await;
+    let splice = Splice {
+        generation: outline.head.generation,
+        withdrawn: places(50_001..=100_000),
+        newest: outline.metas.last().map(MessageMeta::newest),
+        archive: FOREVER,
+        ..Splice::new(memory_core::store::Generation::default())
+    };
+    let splice = with_receipt(3, splice).weighed(&outline.metas);
+    store.splice(&k, Access::OPEN, &splice).await.unwrap();
+    slowest("outline and rewind of 50,000").await;
+    store.restore(&k, Access::OPEN, &restore(4, 3)).await.unwrap();
+    slowest("restore of 50,000").await;
+    let places: SequenceSet = places((1..=100_000).step_by(100)).into_iter().collect();
+    let erase = Erase { write: write(2, 5), places, reason: "request".into() };
+    assert_eq!(store.erase(&k, Access::OPEN, &erase).await.unwrap().erasure.messages, 1_000);
+    slowest("erasure of 1,000").await;
+    let results = store.search(&k, &SearchQuery::new("absent")).await.unwrap();
+    assert_eq!(results.looked_at, 10_000);
+    slowest("search").await;
+    let frame = store.frame(&k, FrameWriters::Included).await.unwrap();
+    assert_eq!(frame.counters.present.messages, 99_000);
+    slowest("frame of a backup").await;
+    let clear = Clear { archive: FOREVER, ..Clear::new(write(2, 6)) };
     store.clear(&k, Access::OPEN, &clear).await.unwrap();
-    slowest("clear of 100,000").await;
-    assert_eq!(removals(&store, &k).await[0].messages, 100_000);
-    append(&store, &k, write(1, 1), &["new"]).await.unwrap();
-    assert_eq!(texts(&store, &k).await, ["new"]);
+    slowest("clear of 99,000").await;
+    assert_eq!(removals(&store, &k).await[0].messages, 99_000);
+    let new: Vec<_> = (0..1_000).map(|number| message(&format!("new {number}"))).collect();
+    let batch = Append { write: write(1, 1), messages: new.into(), ttl: None, expected: None };
+    let replace = ReplaceAll { batch, archive: FOREVER };
+    store.replace_all(&k, Access::OPEN, &replace).await.unwrap();
+    slowest("replacement of all by 1,000").await;
+    assert_eq!(texts(&store, &k).await.len(), 1_000);
+    store.clear(&k, Access::OPEN, &Clear::new(write(2, 7))).await.unwrap();
+    slowest("purge of an archive of 100,000").await;
+    assert!(removals(&store, &k).await.is_empty());
 }
 
 /// The fields of a memory's hash with the bytes of their values.

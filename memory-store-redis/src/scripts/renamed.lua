@@ -1,6 +1,7 @@
 -- The fields of receipts, erasures and removals that name this message, each followed by its value with the new id. A
--- removal names it twice: in the JSON of its receipt, and without hyphens.
-local function renamed(head, old, new)
+-- removal names it twice: in the JSON of its receipt, and without hyphens. Looks at CHUNK removals up to this index, or up to
+-- the newest one. If none of them names it, also returns the index of the next older one, if there is one.
+local function renamed(head, old, new, newest)
   local function hyphenated(id, hyphen)
     return '"id":"' .. table.concat({
       string.sub(id, 1, 8), string.sub(id, 9, 12), string.sub(id, 13, 16), string.sub(id, 17, 20), string.sub(id, 21),
@@ -30,17 +31,17 @@ local function renamed(head, old, new)
   rename(fields)
   local archive = archive_of(head, redis.call('HGET', key, 'z'))
   -- One removal at most has its originals, probably a late one.
-  local to = archive and archive.following - 1 or 0
-  while archive and to >= archive.first do
-    local from = math.max(to - CHUNK + 1, archive.first)
-    fields = {}
-    for at = from, to do
-      fields[#fields + 1] = 'a' .. text_of(at)
-    end
-    if rename(fields, true) then
-      break
-    end
-    to = from - 1
+  local to = archive and math.min(newest or math.huge, archive.following - 1) or 0
+  if not archive or to < archive.first then
+    return set
   end
-  return set
+  local from = math.max(to - CHUNK + 1, archive.first)
+  fields = {}
+  for at = from, to do
+    fields[#fields + 1] = 'a' .. text_of(at)
+  end
+  if rename(fields, true) or from == archive.first then
+    return set
+  end
+  return set, from - 1
 end

@@ -1,7 +1,8 @@
 -- KEYS: memory, lease, fences. ARGV 4...: owner, token, writer, number, spread of the generation, the place, the
--- id of the message that must be there, and the new message, whose flags are those of the old one. Returns
--- {'A', head, 0}, {'D', head, 0}, {'C'} where another message or none is there, {'T', place} where the calls or
--- results are others, or a refusal.
+-- id of the message that must be there, the new message, whose flags are those of the old one, and the index of the newest
+-- removal that may name the old one, or empty. Returns {'A', head, 0}, {'D', head, 0}, {'C'} where another message or none is
+-- there, {'T', place} where the calls or results are others, {'A', '', index} if older removals from this index on may name it and
+-- nothing was changed, or a refusal.
 local owner, token, writer, number = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local place, new = ARGV[9], ARGV[11]
 local stored = redis.call('HMGET', key, 'h', 'w' .. writer, 'i', 'm' .. place, 'v')
@@ -38,7 +39,11 @@ local function text_behind(message, description)
 end
 local may_be_written = tonumber(flags) >= 2 or link ~= '' and not string.find(link, '^{"calls"')
 if may_be_written and text_behind(stored[4], old_description) == text_behind(new, before) then
-  set = renamed(head, ARGV[10], new_id)
+  local older
+  set, older = renamed(head, ARGV[10], new_id, tonumber(ARGV[12]))
+  if older then
+    return {'A', '', older}
+  end
 end
 count(head, old_class, -1, -old_tokens)
 count(head, class, 1, tokens)
