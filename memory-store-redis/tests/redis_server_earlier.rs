@@ -21,6 +21,10 @@ const HASH: &str = include_str!("fixtures/earlier_hash.txt");
 /// summarized, 4 was evicted, and 8 was taken back.
 const WITH_ARCHIVE: &str = include_str!("fixtures/archive_hash.txt");
 
+/// The same of a fork, as the first version wrote it that cleared tool results: of 17 messages, the results at 4, 8 and 12 were
+/// cleared, 5 was erased, and then the memory was forked and message 18 appended.
+const FORK: &str = include_str!("fixtures/past_hash.txt");
+
 /// The form of the stored head.
 async fn form(server: &Server, store: &RedisStore, key: &MemoryKey) -> u8 {
     let place = store.link().keys().memory(key.as_str());
@@ -137,4 +141,31 @@ async fn earlier_archive_is_read_and_written() {
     assert!(archived(5).await.is_empty() && archived(9).await.len() == 8);
     checked_outline(&store, &k).await;
     assert_eq!(form(&server, &store, &k).await, 3);
+}
+
+#[tokio::test]
+async fn earlier_originals_erasure_and_origin_are_kept() {
+    let server = Server::start().await;
+    let store = store(server.url()).await;
+    let k = stored(&store, FORK).await;
+    let before = texts(&store, &k).await;
+    let cleared = |texts: &[String]| {
+        texts.iter().filter(|text| text.starts_with("[tool result cleared")).count()
+    };
+    assert_eq!((before.len(), cleared(&before)), (17, 3));
+    let origin = store.origin(&k).await.unwrap().unwrap();
+    assert_eq!((origin.key.as_str(), origin.at.number()), ("default:default:source", 17));
+    let erasures = store.erasures(&k).await.unwrap();
+    assert_eq!((erasures.len(), erasures[0].reason.as_str()), (1, "request"));
+    assert!(erasures[0].present.contains(Sequence::new(5)));
+    let counters = checked_outline(&store, &k).await.head.counters;
+    assert_eq!((counters.appended, counters.withdrawn), (17, 0), "a fork counts what it took");
+    append(&store, &k, write(9, 1), &["new"]).await.unwrap();
+    let receipt = store.receipts(&k).await.unwrap().remove(0);
+    let restore = Restore { write: write(9, 2), receipt: receipt.id };
+    store.restore(&k, Access::OPEN, &restore).await.unwrap();
+    let after = texts(&store, &k).await;
+    assert_eq!((after.len(), cleared(&after)), (18, 0));
+    assert!(after[3].starts_with("page 0 of fares page 0"));
+    checked_outline(&store, &k).await;
 }

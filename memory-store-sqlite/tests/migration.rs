@@ -148,3 +148,45 @@ async fn archives_of_older_files_are_kept() {
         assert_eq!((counters.appended, counters.summarized, counters.summaries), (31, 0, 0));
     }
 }
+
+/// A fork that version 6 of the schema wrote: of 17 messages, the tool results at 4, 8 and 12 were cleared, 5 was erased, and
+/// the memory was forked. Then a search indexed the fork, and message 18 was appended.
+const PAST: &[u8] = include_bytes!("fixtures/version_6_past.sqlite");
+
+#[tokio::test]
+async fn index_and_origin_of_older_file_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("memory.db");
+    std::fs::write(&path, PAST).unwrap();
+    let key = MemoryKey::new("default", "default", "old").unwrap();
+    let store = SqliteStore::open(path).await.unwrap();
+    let origin = store.origin(&key).await.unwrap().unwrap();
+    assert_eq!((origin.key.as_str(), origin.at.number()), ("default:default:source", 17));
+    let erasures = store.erasures(&key).await.unwrap();
+    assert_eq!((erasures.len(), erasures[0].reason.as_str()), (1, "request"));
+    assert_eq!(
+        store.origin(&MemoryKey::new("default", "default", "source").unwrap()).await.unwrap(),
+        None
+    );
+    let found = async |words: &str| {
+        let results = store.search(&key, &SearchQuery::new(words)).await.unwrap();
+        results.hits.iter().map(|hit| hit.sequence.number()).collect::<Vec<_>>()
+    };
+    // Indexed, cleared and archived, not indexed yet, and erased.
+    assert_eq!(found("\"question 3\"").await, [14]);
+    assert_eq!(found("\"page 1 of\"").await, [8]);
+    assert_eq!(found("later").await, [18]);
+    assert!(found("\"answer 0\"").await.is_empty());
+    append(&store, &key, write(9, 1), &["newest"]).await.unwrap();
+    assert_eq!(found("newest").await, [19]);
+    let receipt = store.receipts(&key).await.unwrap().remove(0);
+    assert_eq!(receipt.replaced.len(), 3);
+    let restore = Restore { write: write(8, 1), receipt: receipt.id };
+    store.restore(&key, Access::OPEN, &restore).await.unwrap();
+    let messages = store.read(&key, Read::default()).await.unwrap().messages;
+    assert_eq!(messages.len(), 18);
+    assert!(messages[3].message.text().starts_with("page 0 of fares page 0"));
+    assert_eq!(found("\"page 1 of\"").await, [8]);
+    let counters = checked_outline(&store, &key).await.head.counters;
+    assert_eq!((counters.appended, counters.present.messages), (18, 18));
+}
