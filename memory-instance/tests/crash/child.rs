@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use memory_core::store::{WriteId, WriterId};
-use memory_core::{MemoryResource, MemoryStore};
+use memory_core::{EstimateCounter, MemoryResource, MemoryStore};
 use memory_core_testkit::intercept::Intercept;
 use memory_instance::{FlushMode, ManagerBuilder, MemoryInstance, MemoryManager};
 use memory_lock::{Clock, ClockExt as _, LockBackend, LockManager, SqliteLock};
@@ -61,7 +61,9 @@ pub(crate) fn builder(padding: usize, lease: Duration) -> ManagerBuilder {
     resource.flushing_strategy.summary_tokens = Some(100);
     resource.lock.ttl = lease;
     resource.lock.refresh_interval = lease / 3;
-    MemoryManager::builder().with_resource(resource).with_flush_mode(FlushMode::Manual)
+    // A vocabulary would be loaded by each process.
+    let builder = MemoryManager::builder().with_token_counter(Arc::new(EstimateCounter));
+    builder.with_resource(resource).with_flush_mode(FlushMode::Manual)
 }
 
 /// The id of a batch, independent of the process that sends it.

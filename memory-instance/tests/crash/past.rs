@@ -1,14 +1,18 @@
 //! Writers are killed in the middle of each operation on the past: flushes, undoing, taking back, erasures, replacements,
 //! searches, forks and copies. With an archive, each number is that of one message that is present, archived or
-//! erased, after any kill.
+//! erased, after any kill. Each operation is interrupted twice: at a random moment after it has begun, and when the store has
+//! applied its write and its caller has not seen the answer.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fastrand::Rng;
 use memory_core::conformance::assert_counters;
-use memory_core::store::StoreErrorKind;
-use memory_core::{Message, Priority, Sequence};
+use memory_core::store::{Appended, StoreError, StoreErrorKind};
+use memory_core::{ContentType, Message, Priority, Sequence};
+use memory_core_testkit::intercept::{Hook, Intercept, Method};
 use memory_instance::{ForkOptions, MemoryError, MemoryInstance, MemoryManager, SearchQuery};
 use memory_lock::LockManager;
 
@@ -16,7 +20,7 @@ use crate::child::{DOOMED, builder, open, say};
 use crate::parent::{Child, Errand, LASTING, Orders, pause, seed};
 
 /// The operations in whose middle a child is killed on each backend.
-const OPERATIONS: [&str; 13] = [
+const OPERATIONS: [&str; 14] = [
     "flush",
     "undo",
     "rewind",
@@ -25,6 +29,7 @@ const OPERATIONS: [&str; 13] = [
     "rewrite",
     "replace",
     "set priority",
+    "set content type",
     "replace all",
     "clear",
     "search",
@@ -39,44 +44,93 @@ fn text(stem: &str, part: u64) -> String {
     format!("{stem}.{part} {WORD}")
 }
 
-/// The work of a child.
+/// Stops the child when the store has answered the write of the ordered operation.
+#[derive(Debug)]
+struct Unanswered {
+    is_armed: Arc<AtomicBool>,
+}
+
+impl Hook for Unanswered {
+    async fn around<T: Send>(
+        &self,
+        method: Method,
+        call: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        let answer = call.await;
+        let is_decisive = method.is_write() || method == Method::Search;
+        if is_decisive && answer.is_ok() && self.is_armed.load(Ordering::Relaxed) {
+            say("here");
+            std::future::pending::<()>().await;
+        }
+        answer
+    }
+}
+
+/// The work of a child. The point of its orders is the operation that it prefers; with a pass, it stops there.
 pub(crate) async fn change(orders: &Orders) {
     let (store, locks) = open(&orders.url).await;
+    let is_armed = Arc::<AtomicBool>::default();
+    let store = Arc::new(Intercept::new(store, Unanswered { is_armed: Arc::clone(&is_armed) }));
     let manager = builder(0, DOOMED).build(store, LockManager::new(locks)).unwrap();
     let memory = manager.memory("m", "k").unwrap();
     let mut random = Rng::with_seed(u64::from(orders.process));
     say("up");
     for number in 0_u64.. {
         // An error leaves the memory as it was, or changed; the parent finds out.
-        let _ = one_change(&memory, &manager, orders.process, number, &mut random).await;
+        let operation = match random.u8(0..40) {
+            few @ 0..20 => OPERATIONS[usize::from(few) % OPERATIONS.len()],
+            20..25 => &orders.point,
+            _ => "append",
+        };
+        if operation == "rewrite" && orders.point == operation {
+            let _ =
+                summarize_and_erase(&memory, &format!("{}.{number}.first", orders.process)).await;
+        }
+        // The first batches are acknowledged.
+        is_armed.store(
+            operation == orders.point && orders.passes > 0 && number > 10,
+            Ordering::Relaxed,
+        );
+        let _ =
+            one_change(&memory, &manager, operation, (orders.process, number), &mut random).await;
+        say("ends");
     }
+}
+
+/// Erases one of the messages of a new summary.
+async fn summarize_and_erase(memory: &MemoryInstance, stem: &str) -> Result<(), MemoryError> {
+    let batch = (0..120).map(|part| Message::user(text(stem, part)));
+    acknowledge(Some(memory.append_all(batch).await?), stem, 120);
+    let receipt = memory.perform_flush().await?;
+    let second = receipt.and_then(|receipt| receipt.summarized.iter().nth(1));
+    memory.erase(second, "test").await.map(drop)
 }
 
 async fn one_change(
     memory: &MemoryInstance,
     manager: &MemoryManager,
-    process: u32,
-    number: u64,
+    operation: &str,
+    (process, number): (u32, u64),
     random: &mut Rng,
 ) -> Result<(), MemoryError> {
     let newest = memory.counters().await?.appended;
     let place = Sequence::new(random.u64(1..=newest.max(1)));
-    let operation = match random.u8(0..40) {
-        few @ 0..20 => OPERATIONS[usize::from(few) % OPERATIONS.len()],
-        _ => "append",
-    };
+    let late = Sequence::new(newest.saturating_sub(random.u64(0..20)).max(1));
     say(&format!("begins {operation}"));
     match operation {
         "clear" => memory.clear().await.map(drop),
         "erase" => memory.erase([place], "test").await.map(drop),
-        "rewrite" => match memory.erasures().await?.first() {
-            Some(erasure) => memory.rewrite_summaries(erasure).await.map(drop),
-            None => Ok(()),
-        },
+        "rewrite" => {
+            for erasure in memory.erasures().await?.iter().take(3) {
+                memory.rewrite_summaries(erasure).await?;
+            }
+            Ok(())
+        }
         "replace all" => {
-            let batch = [Message::user(text(&format!("{process}.{number}"), 0))];
+            let stem = format!("{process}.{number}");
+            let batch = [Message::user(text(&stem, 0))];
             let replaced = memory.replace_all(batch, None).await?;
-            acknowledge(replaced.applied().map(|replaced| replaced.appended), process, number, 1);
+            acknowledge(replaced.applied().map(|replaced| replaced.appended), &stem, 1);
             Ok(())
         }
         "rewind" => {
@@ -87,9 +141,12 @@ async fn one_change(
         "pop turn" => memory.pop_turn(memory.version().await?).await.map(drop),
         "replace" => {
             let new = Message::user(text(&format!("replaced-{process}.{number}"), 0));
-            memory.replace(place, new).await.map(drop)
+            memory.replace(late, new).await.map(drop)
         }
-        "set priority" => memory.set_priority(place, Priority::IMPORTANT).await.map(drop),
+        "set priority" => memory.set_priority(late, Priority::IMPORTANT).await.map(drop),
+        "set content type" => {
+            memory.set_content_type(late, ContentType::ImportantFacts).await.map(drop)
+        }
         "undo" => match memory.receipts().await?.first() {
             Some(receipt) => memory.undo_flush(receipt.id).await.map(drop),
             None => Ok(()),
@@ -110,24 +167,19 @@ async fn one_change(
             Ok(())
         }
         _ => {
-            let count = random.u64(1..5);
+            let count = random.u64(1..8);
             let stem = format!("{process}.{number}");
             let batch = (0..count).map(|part| Message::user(text(&stem, part)));
             let appended = memory.append_all(batch).await?;
-            acknowledge(Some(appended), process, number, count);
+            acknowledge(Some(appended), &stem, count);
             Ok(())
         }
     }
 }
 
-fn acknowledge(
-    appended: Option<memory_core::store::Appended>,
-    process: u32,
-    number: u64,
-    count: u64,
-) {
+fn acknowledge(appended: Option<Appended>, stem: &str, count: u64) {
     if let Some(first) = appended.and_then(|appended| appended.outcome.first()) {
-        say(&format!("ack {first} {count} {process}.{number}"));
+        say(&format!("ack {first} {count} {stem}"));
     }
 }
 
@@ -205,9 +257,18 @@ impl Known {
         let ends = [found.first_key_value(), found.last_key_value()];
         for (place, text) in ends.into_iter().flatten() {
             let stem = text.split(' ').next().unwrap();
-            let results = memory.search(&SearchQuery::new(format!("\"{stem}\""))).await.unwrap();
             let is_it = |hit: &memory_instance::SearchHit| hit.sequence.number() == *place;
-            assert!(results.hits.iter().any(is_it), "{text} at {place} is not found");
+            let mut query = SearchQuery::new(format!("\"{stem}\""));
+            loop {
+                let results = memory.search(&query).await.unwrap();
+                if results.hits.iter().any(is_it) {
+                    break;
+                }
+                // Without an index, one search looks at a part of a long memory.
+                let before = results.coverage.next();
+                assert!(before.is_some(), "{text} at {place} is not found");
+                query.before = before;
+            }
         }
     }
 }
@@ -233,20 +294,33 @@ async fn kill_writers(url: &str) {
     println!("seed {seed}");
     let mut random = Rng::with_seed(seed);
     let mut known = Known::default();
-    for (process, operation) in (1..).zip(OPERATIONS) {
-        let orders = Orders { errand: Errand::Past, ..Orders::write(url, process) };
+    let mut interrupted = 0;
+    let ways = [false, true].into_iter().flat_map(|stops| OPERATIONS.map(|one| (one, stops)));
+    for (process, (operation, stops)) in (1..).zip(ways) {
+        let (point, passes) = (operation.to_owned(), u32::from(stops));
+        let orders = Orders { errand: Errand::Past, point, passes, ..Orders::write(url, process) };
         let mut child = Child::start(&orders);
-        for _ in 0..random.u8(10..30) {
-            assert!(child.wait_for("ack"), "{:?}", child.heard);
+        if stops {
+            assert!(child.wait_for("here"), "{operation}: {:?}", child.heard.last());
+        } else {
+            for _ in 0..random.u8(5..15) {
+                assert!(child.wait_for("ack"), "{:?}", child.heard);
+            }
+            let begins = format!("begins {operation}");
+            assert!(child.wait_for(&begins), "{begins}: {:?}", child.heard);
+            pause(Duration::from_micros(random.u64(0..500)));
         }
-        let begins = format!("begins {operation}");
-        assert!(child.wait_for(&begins), "{begins}: {:?}", child.heard);
-        pause(Duration::from_micros(random.u64(0..2_000)));
-        known.hear(&child.kill());
+        let heard = child.kill();
+        let is_in_it = heard.iter().rfind(|line| line.starts_with("begins") || *line == "ends");
+        interrupted += u32::from(is_in_it.is_some_and(|line| line.starts_with("begins")));
+        known.hear(&heard);
         let (store, locks) = open(url).await;
         let manager = builder(0, LASTING).build(store, LockManager::new(locks)).unwrap();
         known.check(&manager).await;
     }
+    println!("{url}: {interrupted} operations were interrupted, {} messages", known.texts.len());
+    let stopped = u32::try_from(OPERATIONS.len()).unwrap();
+    assert!(interrupted >= stopped + 3, "only {interrupted} operations were interrupted");
     assert!(known.texts.len() > 100, "the children did not live to write");
 }
 
