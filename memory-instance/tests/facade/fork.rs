@@ -27,6 +27,7 @@ on_every_backend![
     fork_is_independent_and_names_its_origin,
     fork_of_a_past_place_accounts_for_it,
     fork_has_the_archive_of_its_messages,
+    long_memory_is_forked_whole,
     erased_archived_messages_are_not_counted,
     fork_ends_neither_in_a_unit_nor_summary,
     fork_sent_twice_returns_its_first_result,
@@ -97,6 +98,33 @@ async fn fork_of_a_past_place_accounts_for_it(on: On) {
     }
     let nothing = world.manager.memory("m", "nothing").unwrap();
     assert!(nothing.fork(&fork, ForkOptions::new()).await.is_err());
+}
+
+/// More messages than one script forks on Redis.
+async fn long_memory_is_forked_whole(on: On) {
+    let mut resource = MemoryResource::new("m", 30_000);
+    resource.archive = ArchiveSettings::keep_for(Duration::from_hours(24));
+    let world = on.world(with(resource).with_flush_mode(FlushMode::Manual)).await;
+    let (memory, fork) = (world.memory(), other(&world));
+    for batch in 0..5 {
+        let texts = (0..500).map(|number| format!("message {number} of batch {batch}"));
+        memory.append_all(texts.map(Message::user)).await.unwrap();
+    }
+    let flush = memory.perform_flush().await.unwrap().unwrap();
+    assert!(flush.summarized.len() > 100, "{flush:?}");
+    memory.fork(&fork, ForkOptions::new()).await.unwrap();
+    for read in [&memory, &fork] {
+        assert!(read.messages().await.unwrap().len() > 500);
+    }
+    assert_eq!(memory.messages().await.unwrap(), fork.messages().await.unwrap());
+    assert_eq!(memory.counters().await.unwrap(), fork.counters().await.unwrap());
+    let all = Sequence::ZERO..=Sequence::new(u64::MAX);
+    let archived = memory.archived(all.clone()).await.unwrap();
+    assert_eq!(archived, fork.archived(all).await.unwrap());
+    fork.undo_flush(flush.id).await.unwrap();
+    assert_eq!(fork.len().await.unwrap(), 2_500);
+    assert_eq!(memory.receipts().await.unwrap()[0].id, flush.id);
+    checked(&fork, &world.manager).await;
 }
 
 async fn erased_archived_messages_are_not_counted(on: On) {
