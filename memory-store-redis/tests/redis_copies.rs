@@ -2,13 +2,17 @@
 
 mod support;
 
-use memory_core::MemoryStore;
+use memory_core::lease::{FencingToken, LeaseProof, OwnerId};
 use memory_core::store::{
-    Access, Append, COPY_LIFETIME, CopyProgress, CopyStep, CopyWrite, FrameWriters, Read, Splice,
-    StoreErrorKind, WriterId,
+    Access, Append, COPY_LIFETIME, CopyProgress, CopyStep, CopyWrite, Fork, ForkOrigin,
+    FrameWriters, Head, Read, Splice, StoreErrorKind, WriterId,
 };
+use memory_core::{MemoryStore, Sequence};
 use memory_redis_testkit::any_server;
-use support::{append, batch, checked_outline, fill, key, places, receipt, store, texts, write};
+use memory_store_redis::{RedisStore, RedisStoreConfig, TokenChecks};
+use support::{
+    append, batch, checked_outline, fill, key, link, places, receipt, store, texts, write,
+};
 use uuid::Uuid;
 
 /// More fields than one script lists.
@@ -64,6 +68,40 @@ async fn long_memory_is_copied_with_all_writers() {
     assert!(again.outcome.is_duplicate());
     append(&store, &to, write(9, 100), &["new"]).await.unwrap();
     checked_outline(&store, &to).await;
+}
+
+/// The tokens of leases that are kept elsewhere outlive the key of the memory.
+#[tokio::test]
+async fn lost_copies_and_forks_keep_their_tokens() {
+    let server = any_server().await;
+    let config = RedisStoreConfig::new().with_token_checks(TokenChecks::TokensAlone);
+    let store = RedisStore::with_config(link(server.url()).await, config);
+    let (k, copy, fork) = (key("k"), key("copy"), key("fork"));
+    append(&store, &k, write(1, 1), &["one"]).await.unwrap();
+    let under = |token| {
+        let (owner, token) = (OwnerId::new(1), FencingToken::new(token));
+        Access::with_lease(LeaseProof { owner, token })
+    };
+    let frame = Box::new(store.frame(&k, FrameWriters::Included).await.unwrap());
+    let messages = store.read(&k, Read::default()).await.unwrap().messages;
+    let last = CopyStep::Finish { frame, removals: 0 };
+    for step in [CopyStep::Begin, CopyStep::Messages(messages), last] {
+        let write = CopyWrite { copy: Uuid::from_u128(1), attempt: 1, step };
+        store.write_copy(&copy, under(7), &write).await.unwrap();
+    }
+    let Head { version, generation, .. } = store.head(&k).await.unwrap();
+    let (from, at, forked_at) = (k.clone(), Sequence::new(1), jiff::Timestamp::UNIX_EPOCH);
+    let id = Uuid::from_u128(2);
+    let origin = ForkOrigin { key: k.clone(), at, version, forked_at, id: Some(id) };
+    let planned = Fork { from, generation, copy: id, origin };
+    store.fork(&fork, under(7), &planned).await.unwrap();
+    for lost in [copy, fork] {
+        assert_eq!(texts(&store, &lost).await, ["one"]);
+        let place = store.link().keys().memory(lost.as_str());
+        store.link().send(redis::cmd("DEL").arg(&place)).await.unwrap();
+        let stale = store.append(&lost, under(6), &batch(write(1, 2), &["two"])).await;
+        assert!(matches!(stale.unwrap_err().kind(), StoreErrorKind::Fenced { .. }));
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,10 @@
 //! Backups, restores and copies, and the examples of their help.
 
+use std::process::Command;
+use std::sync::Arc;
+
+use memory_core::{MemoryResource, Message, TokenCounter};
+use memory_instance::MemoryManager;
 use serde_json::{Value, json};
 
 use crate::support::Folder;
@@ -207,4 +212,51 @@ fn copy_of_all_has_archives_and_goes_on(folder: &Folder) {
         "{said:?}"
     );
     assert!(there.ok("keys").contains(" a2 "));
+}
+
+/// Counts fast.
+#[derive(Debug)]
+struct Length;
+
+impl TokenCounter for Length {
+    fn name(&self) -> &'static str {
+        "length"
+    }
+
+    fn count(&self, text: &str) -> usize {
+        text.len() / 4
+    }
+}
+
+/// The texts of the memory are four fifths of the data that the commands may allocate, and a command that does nothing allocates
+/// a third. So a whole memory in one piece would not fit.
+#[tokio::test]
+async fn long_memory_is_backed_up_in_bounded_memory() {
+    const LIMIT_KIB: usize = 30 << 10;
+    let folder = Folder::new();
+    let manager = MemoryManager::builder()
+        .with_resource(MemoryResource::new("default", 1_000_000_000))
+        .with_token_counter(Arc::new(Length))
+        .open(&folder.store())
+        .await
+        .unwrap();
+    let memory = manager.memory("default", "long").unwrap();
+    let text = "0123456789abcdef".repeat(1 << 10);
+    for _ in 0..24 {
+        let batch = (0..64).map(|_| Message::user(text.clone()));
+        memory.append_all(batch).await.unwrap();
+    }
+    drop((memory, manager));
+    let bounded = |line: &str| {
+        let memory = env!("CARGO_BIN_EXE_memory");
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -d {LIMIT_KIB} && exec {memory} {line}")]);
+        let out = command.current_dir(folder.path("")).output().unwrap();
+        assert!(out.status.success(), "{line}: {out:?}");
+        String::from_utf8(out.stdout).unwrap()
+    };
+    bounded("backup long.memory --key long");
+    let restored = bounded("restore long.memory --key again");
+    assert!(restored.contains("1,536 messages"), "{restored}");
+    assert!(folder.path("long.memory").metadata().unwrap().len() > 24 << 20);
 }
