@@ -16,7 +16,8 @@
 //!    [`StoreFixture::fresh_with_rollback`] for the cases in which a server comes back without its newest writes.
 //!    Otherwise these cases are skipped, and the test's output reports it. The same holds for a store without an
 //!    archive, or without erasure, whose fixture says so with [`StoreFixture::keeps_archive`],
-//!    [`StoreFixture::erases`], [`StoreFixture::copies`] or [`StoreFixture::forks_in_one_step`].
+//!    [`StoreFixture::erases`], [`StoreFixture::copies`], [`StoreFixture::keeps_metadata`] or
+//!    [`StoreFixture::forks_in_one_step`].
 //! 4. Call [`run_all`] in one test; it names the case that failed. For one test per case, run each of [`cases`].
 //!
 //! ```
@@ -220,6 +221,10 @@
 //!     fn copies(&self) -> bool {
 //!         false
 //!     }
+//!
+//!     fn keeps_metadata(&self) -> bool {
+//!         false
+//!     }
 //! }
 //!
 //! // In a test: #[tokio::test] async fn my_store_conforms()
@@ -231,7 +236,7 @@
 //! # Coverage
 //!
 //! Cases cover the recognition of retries, order, batches, fencing, claims, counters against a recount, replaced
-//! messages, splices, receipts, the archive, erasures, copies, forks in one step, searches, TTLs, cursors and listings, the removal of unused memories, watches, interleaved appends on
+//! messages, splices, receipts, the archive, erasures, copies, forks in one step, metadata, searches, TTLs, cursors and listings, the removal of unused memories, watches, interleaved appends on
 //! one task, and rollback. If the store shares a [domain](MemoryStore::lease_domain) with a lease backend, they also
 //! check that it refuses leases that are not live.
 //!
@@ -254,6 +259,7 @@ mod clear;
 mod copy;
 mod erase;
 mod fork;
+mod metadata;
 mod read;
 mod replace;
 mod replace_all;
@@ -323,6 +329,12 @@ pub trait StoreFixture: Debug + Send + Sync {
         true
     }
 
+    /// Whether the store implements [`metadata`](MemoryStore::metadata) and
+    /// [`update_metadata`](MemoryStore::update_metadata). Default: it does.
+    fn keeps_metadata(&self) -> bool {
+        true
+    }
+
     /// Whether the store implements [`replace_all`](MemoryStore::replace_all). Default: it does.
     fn replaces_all(&self) -> bool {
         true
@@ -358,6 +370,9 @@ pub fn cases() -> impl Iterator<Item = Case> {
         .chain(scrub::ARCHIVE_CASES)
         .chain(copy::CASES)
         .chain(fork::CASES)
+        .chain(metadata::CASES)
+        .chain(metadata::COPY_CASES)
+        .chain(metadata::FORK_CASES)
         .chain(search::CASES)
         .chain(search::ARCHIVE_CASES)
         .chain(search::ERASURE_CASES)

@@ -11,6 +11,7 @@ use crate::archive::ArchivedRemoval;
 use crate::counters::{Counters, Tally};
 use crate::key::MemoryKey;
 use crate::lease::{FencingToken, LeaseInfo};
+use crate::metadata::Metadata;
 use crate::priority::{ContentType, Priority};
 use crate::receipt::FlushReceipt;
 use crate::store::ForkOrigin;
@@ -63,6 +64,9 @@ pub struct MemoryHealth {
     /// The memory that this one was forked from, if it is a fork.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<ForkOrigin>,
+    /// The metadata. Omitted from JSON if there is none.
+    #[serde(default, skip_serializing_if = "Metadata::is_unset")]
+    pub metadata: Metadata,
     /// The lease on the memory.
     pub lease: Option<LeaseHealth>,
     /// Tasks of this process that wait for the lease.
@@ -107,6 +111,7 @@ impl MemoryHealth {
             flush_held: false,
             archive: None,
             origin: None,
+            metadata: Metadata::default(),
             lease: None,
             waiting_tasks: 0,
             fence: FencingToken::ZERO,

@@ -22,6 +22,7 @@ pub mod lease;
 pub mod limits;
 mod link;
 mod message;
+mod metadata;
 mod model_name;
 mod pairing;
 pub mod plan;

@@ -21,6 +21,7 @@ mod restore;
 mod splice;
 mod state;
 mod unused;
+mod update_metadata;
 mod version;
 mod watch;
 
@@ -50,6 +51,7 @@ pub use self::state::MemoryState;
 pub use self::unused::{
     ExpiredMemories, RemoveUnused, RemovedUnused, UnusedMemory, UnusedPage, UnusedQuery,
 };
+pub use self::update_metadata::UpdateMetadata;
 pub use self::version::Version;
 pub use self::watch::{LocalWatch, LocalWatchers, StoreWatch};
 pub use crate::applied::Applied;
@@ -59,6 +61,7 @@ pub use crate::erasure::{
     AffectedSummary, Erased, Erasure, Evidence, KEPT_ERASURES, RemainingCopy, Scrubbed,
 };
 pub use crate::key::KeyPrefix;
+pub use crate::metadata::{Metadata, MetadataError, MetadataPatch};
 pub use crate::receipt::{
     FlushReceipt, KEPT_RECEIPTS, ReplacedRecord, SequenceSet, Shortfall, SummaryRecord,
 };

@@ -11,10 +11,10 @@ use memory_core::resource::CircuitBreakerSettings;
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Cleared, CopyProgress, CopyWrite,
     Counters, Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, Fork, ForkOrigin, Forked,
-    Frame, FrameWriters, Head, KnownBatch, Outline, Page, PageLimit, Read, RemainingCopy,
+    Frame, FrameWriters, Head, KnownBatch, Metadata, Outline, Page, PageLimit, Read, RemainingCopy,
     RemoveUnused, RemovedUnused, Replace, ReplaceAll, ReplacedAll, Restore, Scrubbed, SearchQuery,
     SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch, UnusedPage,
-    UnusedQuery,
+    UnusedQuery, UpdateMetadata,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use reliakit_circuit::State;
@@ -394,6 +394,20 @@ impl MemoryStore for CircuitBreaker {
 
     async fn origin(&self, key: &MemoryKey) -> Result<Option<ForkOrigin>, StoreError> {
         self.guard(Call::read(StoreOperation::Read, key), self.store.origin(key)).await
+    }
+
+    async fn metadata(&self, key: &MemoryKey) -> Result<Metadata, StoreError> {
+        self.guard(Call::read(StoreOperation::Read, key), self.store.metadata(key)).await
+    }
+
+    async fn update_metadata(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        update: &UpdateMetadata,
+    ) -> Result<Metadata, StoreError> {
+        let call = Call::write(StoreOperation::UpdateMetadata, key);
+        self.guard(call, self.store.update_metadata(key, access, update)).await
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

@@ -16,6 +16,7 @@ use crate::archive;
 use crate::changes::{Change, Weighed, changes, in_parts};
 use crate::codec::{self, Encoded, digits};
 use crate::error::store_error;
+use crate::metadata;
 use crate::parts::Parts;
 use crate::scripts::{CLAIM, PART, REPLACE, SPLICE, SWEEP, WEIGH};
 use crate::store::RedisStore;
@@ -55,6 +56,7 @@ impl Answer {
             ),
             "S" => Replace::same_id(),
             "T" => Replace::other_link(Sequence::new(reply.number()?)),
+            "M" => metadata::refusal(&reply.text()?, reply.number()?)?.into(),
             "I" => {
                 let place: u64 = reply.number()?;
                 StoreErrorKind::Invalid(format!("there is no message at place {place}"))

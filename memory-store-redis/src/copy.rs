@@ -15,6 +15,7 @@ use crate::archive::pairs;
 use crate::codec::{self, digits, optional_id};
 use crate::commands::{Answer, right};
 use crate::error::store_error;
+use crate::metadata::packed_metadata;
 use crate::reads::{PART_BYTES, PART_MESSAGES};
 use crate::scripts::COPY;
 use crate::store::RedisStore;
@@ -341,6 +342,9 @@ fn finish(call: &mut Cmd, frame: &Frame) -> Result<(), StoreErrorKind> {
         call.arg(Shown(class)).arg(tally.messages).arg(tally.tokens);
     }
     records(call, frame)?;
+    if !frame.metadata.is_unset() {
+        call.arg("d").arg(packed_metadata(&frame.metadata)?);
+    }
     let sessions = frame.writers.iter().filter(|one| one.writer.born_at().is_some()).count();
     if sessions > 0 || frame.forgotten_millis > 0 {
         call.arg("p").arg(format!("0 {sessions} {}", frame.forgotten_millis));

@@ -14,6 +14,7 @@ use crate::codec;
 use crate::commands::decoded;
 use crate::erase::record;
 use crate::error::store_error;
+use crate::metadata::{damaged_metadata, unpacked_metadata};
 use crate::reads::damaged;
 use crate::scripts::FRAME;
 use crate::store::RedisStore;
@@ -136,8 +137,12 @@ impl RedisStore {
         };
         let packed = reply.bytes()?;
         let (marks, origin) = (reply.text()?, reply.text()?);
+        let metadata = reply.bytes()?;
         let mut frame = Frame::new(decoded(&packed)?);
         frame.origin = decoded_origin(&origin);
+        if !metadata.is_empty() {
+            frame.metadata = unpacked_metadata(&metadata).ok_or_else(damaged_metadata)?;
+        }
         let forgotten = marks.rsplit(' ').next().and_then(|millis| millis.parse().ok());
         frame.forgotten_millis = forgotten.unwrap_or_default();
         // A copy without them would differ from its source.

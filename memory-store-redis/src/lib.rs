@@ -13,6 +13,7 @@ mod copy;
 mod fetch;
 mod fork;
 mod frame;
+mod metadata;
 mod names;
 mod parts;
 mod places;

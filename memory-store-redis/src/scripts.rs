@@ -20,6 +20,12 @@ macro_rules! session {
     };
 }
 
+/// The functions of scripts that use metadata.
+const METADATA: &str = concat!(
+    "local MOST_NAMES, MOST_METADATA_BYTES = 64, 16384\n",
+    include_str!("scripts/metadata.lua"),
+);
+
 /// The functions of all scripts except the append script.
 const MEMORY: &str = concat!(
     "local PART = ",
@@ -51,9 +57,9 @@ const NEWEST: &str = include_str!("scripts/newest.lua");
 
 /// A script that reads or deletes, with more functions than those of [`MEMORY`].
 macro_rules! script {
-    ($name:ident, $file:literal $(, $more:ident)?) => {
+    ($name:ident, $file:literal $(, $more:ident)*) => {
         pub(crate) static $name: LazyLock<Script> = LazyLock::new(|| {
-            Script::new(&[LEASE_LUA, MEMORY, $($more,)? include_str!(concat!("scripts/", $file))])
+            Script::new(&[LEASE_LUA, MEMORY, $($more,)* include_str!(concat!("scripts/", $file))])
         });
     };
 }
@@ -140,6 +146,22 @@ pub(crate) static RESTORE: LazyLock<Script> = LazyLock::new(|| {
     ])
 });
 
+pub(crate) static UPDATE_METADATA: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(&[
+        LEASE_LUA,
+        MEMORY,
+        METADATA,
+        include_str!("scripts/update_metadata.lua"),
+        "if marks then\n",
+        "local call, time, most = redis.call, now(), 1\n",
+        "writer = 'w' .. writer\n",
+        include_str!("scripts/session.lua"),
+        "end\n",
+        PUBLISH,
+        "return {'A', after}\n",
+    ])
+});
+
 pub(crate) static ERASE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&[
         LEASE_LUA,
@@ -204,12 +226,12 @@ script!(ERASABLE, "erasable.lua", ARCHIVE);
 script!(ERASURES, "erasures.lua", ERASURE);
 script!(FRAME, "frame.lua", ERASURE);
 script!(RECEIPTS, "receipts.lua");
-script!(UNUSED, "unused.lua", NEWEST);
+script!(UNUSED, "unused.lua", NEWEST, METADATA);
 script!(WATCH, "watch.lua");
 
 #[cfg(test)]
 mod tests {
-    use memory_core::store::{KEPT_ERASURES, KEPT_SESSIONS, SESSION_RETENTION, WriterId};
+    use memory_core::store::{KEPT_ERASURES, KEPT_SESSIONS, Metadata, SESSION_RETENTION, WriterId};
 
     use super::*;
 
@@ -217,7 +239,7 @@ mod tests {
     /// commit.
     #[test]
     fn scripts_keep_their_hashes() {
-        let scripts: [(&str, &LazyLock<Script>); 23] = [
+        let scripts: [(&str, &LazyLock<Script>); 24] = [
             ("append", &APPEND),
             ("append_if", &APPEND_IF),
             ("replace", &REPLACE),
@@ -235,6 +257,7 @@ mod tests {
             ("unused", &UNUSED),
             ("remove", &REMOVE),
             ("watch", &WATCH),
+            ("update_metadata", &UPDATE_METADATA),
             ("erase", &ERASE),
             ("erasable", &ERASABLE),
             ("erasures", &ERASURES),
@@ -252,6 +275,13 @@ mod tests {
         let packed = [145, 204, 255];
         assert_eq!(crate::codec::form(&packed), Some(crate::codec::UNFINISHED));
         assert!(UNFINISHED.contains(&packed.map(|byte| format!("\\{byte}")).concat()));
+    }
+
+    #[test]
+    fn scripts_limit_metadata_as_the_contract() {
+        let (names, bytes) = (Metadata::MAX_NAMES, Metadata::MAX_BYTES);
+        let limits = format!("local MOST_NAMES, MOST_METADATA_BYTES = {names}, {bytes}\n");
+        assert!(METADATA.starts_with(&limits));
     }
 
     #[test]

@@ -7,9 +7,9 @@ use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Cleared, CopyProgress, CopyWrite,
     Counters, Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, Fork, ForkOrigin, Forked,
-    Frame, FrameWriters, Head, KnownBatch, Outline, Page, PageLimit, Read, RemainingCopy,
+    Frame, FrameWriters, Head, KnownBatch, Metadata, Outline, Page, PageLimit, Read, RemainingCopy,
     RemoveUnused, RemovedUnused, Replace, ReplaceAll, ReplacedAll, Restore, Scrubbed, Splice,
-    StoreError, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+    StoreError, StoreOperation, StoreWatch, UnusedPage, UnusedQuery, UpdateMetadata,
 };
 use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_redis_link::{Acknowledge, LinkErrorKind, RedisConfig, RedisLink};
@@ -215,6 +215,19 @@ impl MemoryStore for RedisStore {
 
     async fn origin(&self, key: &MemoryKey) -> Result<Option<ForkOrigin>, StoreError> {
         self.fork_origin(key).await
+    }
+
+    async fn metadata(&self, key: &MemoryKey) -> Result<Metadata, StoreError> {
+        self.read_metadata(key).await
+    }
+
+    async fn update_metadata(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        update: &UpdateMetadata,
+    ) -> Result<Metadata, StoreError> {
+        self.merge_metadata(key, access, update).await
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

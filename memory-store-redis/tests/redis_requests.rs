@@ -9,7 +9,7 @@ use std::time::Duration;
 use memory_core::lease::{FencingToken, LeaseProof, OwnerId};
 use memory_core::store::{
     Access, Clear, Cursor, ExpiredMemories, Generation, KnownBatch, NewMessage, Read, Restore,
-    Retention, Splice, UnusedQuery,
+    Retention, Splice, UnusedQuery, UpdateMetadata,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence};
 use memory_lock::{Acquired, LockBackend, LockKey, RedisLock};
@@ -131,6 +131,12 @@ async fn each_operation_is_one_request_without_script_text() {
         let restore = Restore { write: write(3, round), receipt };
         store.restore(&k, access, &restore).await.unwrap();
         look("restore");
+        let patch = [("state", "open")].into();
+        let update = UpdateMetadata { write: write(4, round), patch, expected: Some(0), ttl: None };
+        store.update_metadata(&k, access, &update).await.unwrap();
+        look("an update of metadata");
+        store.metadata(&k).await.unwrap();
+        assert_eq!(seen(&proxy), BTreeMap::from([("HMGET".to_owned(), 1)]), "metadata");
         let archive = (round == 3).then(Retention::forever);
         let clear = Clear { archive, ..Clear::new(write(2, round)) };
         store.clear(&k, access, &clear).await.unwrap();

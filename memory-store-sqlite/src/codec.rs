@@ -1,6 +1,7 @@
 //! The encoding of heads and messages as rows.
 
 mod head;
+mod metadata;
 
 use jiff::Timestamp;
 use memory_core::plan::ToolLink;
@@ -11,6 +12,7 @@ use rusqlite::{Connection, Row, ToSql};
 use uuid::Uuid;
 
 pub(crate) use self::head::{HeadRow, LastWrite, SELECT_HEAD, Unfinished};
+pub(crate) use self::metadata::select_metadata;
 use crate::error::JobError;
 use crate::schema::SEQUENCE_BITS;
 

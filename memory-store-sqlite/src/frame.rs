@@ -9,7 +9,7 @@ use memory_core::store::{
 use memory_core::{MemoryKey, Sequence};
 use rusqlite::OptionalExtension;
 
-use crate::codec::{HeadRow, LastWrite};
+use crate::codec::{HeadRow, LastWrite, select_metadata};
 use crate::commands::CopyRows;
 use crate::error::JobError;
 use crate::readers::FileSnapshot;
@@ -67,11 +67,12 @@ fn frame(
         FrameWriters::Included if db.brief => return Ok(None),
         FrameWriters::Included => all_writers(db, &row)?,
     };
-    let mut frame = Frame::new(row.head);
+    let mut frame = Frame::new(row.head.clone());
     frame.writers = records;
     frame.forgotten_millis = row.forgotten;
     frame.receipts = receipts(db, key)?.unwrap_or_default();
     frame.erasures = erasures(db, key)?.unwrap_or_default();
+    frame.metadata = select_metadata(db.connection, row.id)?;
     frame.origin = origin_of(db, row.id)?;
     Ok(Some(frame))
 }

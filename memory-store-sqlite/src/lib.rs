@@ -13,6 +13,7 @@ mod writer;
 mod codec;
 mod error;
 mod frame;
+mod metadata;
 mod open;
 mod real_time;
 mod schema;

@@ -428,8 +428,9 @@ pub(crate) fn unused(
     }
     let mut select = db.connection.prepare_cached(
         "SELECT memory.key, memory.generation, memory.version, memory.expires_at, memory.messages,
-             message.created_at, memory.last, message.id
+             message.created_at, memory.last, message.id, metadata.updated_at
          FROM memory LEFT JOIN message ON message.place = memory.id << ?3 | memory.last
+             LEFT JOIN metadata ON metadata.memory = memory.id
          WHERE memory.key >= ?1 AND memory.key > ?2 ORDER BY memory.key",
     )?;
     let after = query.after.as_ref().map_or("", MemoryKey::as_str);
@@ -451,8 +452,9 @@ pub(crate) fn unused(
         let (generation, version) = (number(1)?, number(2)?);
         let end = found.get::<_, Option<i64>>(3)?;
         let expired = end.is_some_and(|end| end <= int(db.now));
-        let created = found.get::<_, Option<i64>>(5)?.unwrap_or_default();
-        let written = generation.max(u64::try_from(created).unwrap_or_default());
+        let times = [found.get::<_, Option<i64>>(5)?, found.get::<_, Option<i64>>(8)?];
+        let times = times.into_iter().flatten().filter_map(|time| u64::try_from(time).ok());
+        let written = times.fold(generation, u64::max);
         let mut memory = UnusedMemory::new(key.clone(), Generation::new(generation), version);
         memory.expired = expired;
         if query.matches(&memory, written, db.now) && !db.is_leased(&key)? {

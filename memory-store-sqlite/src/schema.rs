@@ -49,6 +49,13 @@ const STEPS: &[Step] = &[
             "stale", "swept", "word", "writer",
         ],
     },
+    Step {
+        change: Change::Sql(VERSION_8),
+        tables: &[
+            "archive", "erasure", "indexed", "memory", "message", "metadata", "origin", "receipt",
+            "removal", "stale", "swept", "word", "writer",
+        ],
+    },
 ];
 
 /// The migration of a file from the previous version to the next.
@@ -208,6 +215,16 @@ CREATE TABLE origin (
     memory INTEGER PRIMARY KEY,
     copy   BLOB    NOT NULL,
     body   TEXT
+) STRICT;
+";
+
+/// `metadata` has the metadata of each memory that has any, as JSON. Appends neither read nor write it.
+const VERSION_8: &str = "
+CREATE TABLE metadata (
+    memory     INTEGER PRIMARY KEY,
+    revision   INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    body       TEXT    NOT NULL
 ) STRICT;
 ";
 

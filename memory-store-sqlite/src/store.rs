@@ -9,10 +9,10 @@ use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Cleared, CopyProgress, CopyWrite,
     Counters, Cursor, Durability, Erase, Erased, Erasure, ExpiredMemories, FlushReceipt, Fork,
-    ForkOrigin, Forked, Frame, FrameWriters, Head, KnownBatch, NewMessage, Outline, Page,
+    ForkOrigin, Forked, Frame, FrameWriters, Head, KnownBatch, Metadata, NewMessage, Outline, Page,
     PageLimit, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, ReplaceAll, ReplacedAll,
     Restore, Scrubbed, SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind,
-    StoreOperation, StoreWatch, UnusedMemory, UnusedPage, UnusedQuery,
+    StoreOperation, StoreWatch, UnusedMemory, UnusedPage, UnusedQuery, UpdateMetadata,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_sqlite_file::{PausedRuntime, WorkerThreads, answer, sqlite_domain};
@@ -412,6 +412,19 @@ impl MemoryStore for SqliteStore {
 
     async fn origin(&self, key: &MemoryKey) -> Result<Option<ForkOrigin>, StoreError> {
         self.fork_origin(key).await
+    }
+
+    async fn metadata(&self, key: &MemoryKey) -> Result<Metadata, StoreError> {
+        self.read_metadata(key).await
+    }
+
+    async fn update_metadata(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        update: &UpdateMetadata,
+    ) -> Result<Metadata, StoreError> {
+        self.merge_metadata(key, access, update).await
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

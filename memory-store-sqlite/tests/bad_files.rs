@@ -107,7 +107,7 @@ async fn file_of_a_newer_version_is_refused() {
     ours(&file).await;
     sql(&file, "PRAGMA user_version = 99");
     let (kind, text) = refusal(&file).await;
-    assert!(matches!(kind, StoreErrorKind::Newer { found: 99, known: 7, .. }));
+    assert!(matches!(kind, StoreErrorKind::Newer { found: 99, known: 8, .. }));
     assert_eq!(
         text,
         "open: FILE was written by a newer version (schema 99, this one knows 7); upgrade this program"

@@ -7,7 +7,8 @@ use std::num::NonZeroUsize;
 use jiff::Timestamp;
 use memory_core::plan::{Policy, ToolLink, ToolRef, UnitState, Units};
 use memory_core::store::{
-    Access, FlushReceipt, FoundIn, Read, Restore, Retention, SearchQuery, Splice,
+    Access, FlushReceipt, FoundIn, Metadata, Read, Restore, Retention, SearchQuery, Splice,
+    UpdateMetadata,
 };
 use memory_core::{MemoryKey, MemoryStore as _, Sequence};
 use memory_store_sqlite::SqliteStore;
@@ -110,10 +111,11 @@ async fn older_files_get_an_archive() {
 
 /// Thirty messages, of which two flushes summarized and archived nineteen, and the first summary. The later versions
 /// erased message 30; version 6 has the tables of an index that no search has filled yet.
-const WITH_ARCHIVE: [(u64, &[u8]); 3] = [
+const WITH_ARCHIVE: [(u64, &[u8]); 4] = [
     (4, include_bytes!("fixtures/version_4.sqlite")),
     (5, include_bytes!("fixtures/version_5.sqlite")),
     (6, include_bytes!("fixtures/version_6.sqlite")),
+    (7, include_bytes!("fixtures/version_7.sqlite")),
 ];
 
 #[tokio::test]
@@ -133,7 +135,12 @@ async fn archives_of_older_files_are_kept() {
         assert!(matches!(found.hits[0].found_in, FoundIn::Archived { .. }));
         let removals = store.removals(&key, None, NonZeroUsize::MAX).await.unwrap();
         assert_eq!(removals.len(), 2);
+        assert_eq!(store.metadata(&key).await.unwrap(), Metadata::default());
+        let patch = [("state", "open")].into();
+        let update = UpdateMetadata { write: write(7, 1), patch, expected: Some(0), ttl: None };
+        let set = store.update_metadata(&key, Access::OPEN, &update).await.unwrap();
         append(&store, &key, write(9, 1), &["new"]).await.unwrap();
+        assert_eq!(store.metadata(&key).await.unwrap(), set, "version {version}");
         for (removal, number) in removals.iter().zip(1..) {
             let (limit, receipt) = (NonZeroUsize::MAX.into(), removal.receipt.as_ref().unwrap().id);
             let archived = store.archived(&key, removal.number, Sequence::ZERO, limit).await;

@@ -29,6 +29,9 @@ pub(super) enum Needs {
     ErasureAndArchive,
     Copies,
     Forks,
+    Metadata,
+    MetadataAndCopies,
+    MetadataAndForks,
     ReplaceAll,
     ReplaceAllAndArchive,
 }
@@ -52,8 +55,15 @@ impl Case {
                 return skip("erasure");
             }
             Needs::ErasureAndArchive if !fixture.keeps_archive() => return skip("archive"),
-            Needs::Copies if !fixture.copies() => return skip("copies"),
-            Needs::Forks if !fixture.copies() || !fixture.forks_in_one_step() => {
+            Needs::Metadata | Needs::MetadataAndCopies | Needs::MetadataAndForks
+                if !fixture.keeps_metadata() =>
+            {
+                return skip("metadata");
+            }
+            Needs::Copies | Needs::MetadataAndCopies if !fixture.copies() => return skip("copies"),
+            Needs::Forks | Needs::MetadataAndForks
+                if !fixture.copies() || !fixture.forks_in_one_step() =>
+            {
                 return skip("forks in one step");
             }
             Needs::ReplaceAll | Needs::ReplaceAllAndArchive if !fixture.replaces_all() => {
@@ -66,6 +76,9 @@ impl Case {
             | Needs::ErasureAndArchive
             | Needs::Copies
             | Needs::Forks
+            | Needs::Metadata
+            | Needs::MetadataAndCopies
+            | Needs::MetadataAndForks
             | Needs::ReplaceAll
             | Needs::ReplaceAllAndArchive => None,
             Needs::Rollback => match fixture.fresh_with_rollback(clock.clone()).await {

@@ -120,7 +120,7 @@ impl Subject {
         steps
     }
 
-    async fn copy(&self, from: &MemoryKey, to: &MemoryKey) {
+    pub(super) async fn copy(&self, from: &MemoryKey, to: &MemoryKey) {
         let steps = self.steps(from).await;
         self.step(to, 1, CopyStep::Begin).await;
         for step in steps {

@@ -30,7 +30,7 @@ pub(super) const CASES: &[Case] = cases_of![
 ];
 
 impl Subject {
-    async fn planned_fork(&self, from: &MemoryKey, at: u64, copy: u128) -> Fork {
+    pub(super) async fn planned_fork(&self, from: &MemoryKey, at: u64, copy: u128) -> Fork {
         let head = self.store.head(from).await.unwrap();
         let (at, forked_at) = (Sequence::new(at), self.clock.now());
         let id = Some(Uuid::from_u128(copy));
@@ -39,7 +39,7 @@ impl Subject {
         Fork { from, generation: head.generation, copy, origin }
     }
 
-    async fn fork(&self, to: &MemoryKey, fork: &Fork) {
+    pub(super) async fn fork(&self, to: &MemoryKey, fork: &Fork) {
         let forked = self.store.fork(to, Access::OPEN, fork).await.unwrap();
         assert_eq!(forked, Forked::Complete);
     }

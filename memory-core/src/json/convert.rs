@@ -120,6 +120,16 @@ impl<'de> Deserialize<'de> for Json {
     }
 }
 
+impl<'de> Deserialize<'de> for JsonObject {
+    /// As [`Json`]; other values than objects are refused.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Json::deserialize(deserializer)? {
+            Json::Object(object) => Ok(object),
+            _ => Err(D::Error::custom("expected a JSON object")),
+        }
+    }
+}
+
 /// The name by which `serde_json` knows that the text of a value is wanted, and the key under which it hands the
 /// text out. Other deserializers do not look at it.
 const RAW_KEY: &str = "$serde_json::private::RawValue";

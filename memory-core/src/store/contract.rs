@@ -8,15 +8,15 @@ use async_trait::async_trait;
 use super::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Cleared, CopyProgress, CopyWrite,
     Counters, Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, Fork, ForkOrigin, Forked,
-    Frame, FrameWriters, Head, KnownBatch, Outline, Page, PageLimit, Read, RemainingCopy,
+    Frame, FrameWriters, Head, KnownBatch, Metadata, Outline, Page, PageLimit, Read, RemainingCopy,
     RemoveUnused, RemovedUnused, Replace, ReplaceAll, ReplacedAll, Restore, RestoreRefusal,
     Scrubbed, SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation,
-    StoreWatch, UnusedPage, UnusedQuery,
+    StoreWatch, UnusedPage, UnusedQuery, UpdateMetadata,
 };
 #[cfg(doc)]
 use super::{
     COPY_LIFETIME, CopyStep, FLUSH_HELD, Generation, KEPT_ERASURES, KEPT_RECEIPTS, LocalWatchers,
-    MAX_SEARCH_HITS, MemoryState, SearchCoverage, SummaryRecord, WriteId, WriterId,
+    MAX_SEARCH_HITS, MemoryState, SearchCoverage, SummaryRecord, Version, WriteId, WriterId,
 };
 use crate::health::ServerHealth;
 use crate::key::MemoryKey;
@@ -99,7 +99,7 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
         splice: &Splice,
     ) -> Result<Counters, StoreError>;
 
-    /// Removes all messages and receipts, and counts the messages as cleared.
+    /// Removes all messages and receipts, and counts the messages as cleared. The metadata stays.
     ///
     /// # Correctness
     /// Sequence numbers continue, and the generation changes. A retry is recognized by its [`WriteId`], as for an
@@ -330,6 +330,33 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
         Ok(None)
     }
 
+    /// The metadata of the memory. The default method returns none.
+    ///
+    /// # Correctness
+    /// One snapshot, which reflects every write that was acknowledged before the call.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    /// Reads have no effect.
+    async fn metadata(&self, key: &MemoryKey) -> Result<Metadata, StoreError> {
+        let _ = key;
+        Ok(Metadata::default())
+    }
+
+    #[doc = include_str!("contract/update_metadata.md")]
+    async fn update_metadata(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        update: &UpdateMetadata,
+    ) -> Result<Metadata, StoreError> {
+        let _ = (access, update);
+        let kind = StoreErrorKind::Invalid("this store does not implement metadata".into());
+        Err(StoreError::new(StoreOperation::UpdateMetadata, kind).not_applied().at(key))
+    }
+
     /// Raises the newest fencing token that the memory has seen to the token of this lease. A holder calls this
     /// before it reads; otherwise a late write of the previous holder could be applied between that read and a write.
     ///
@@ -484,8 +511,8 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
     /// Examines at most [`UnusedQuery::limit`] memories in ascending order of their keys, and returns the key to
     /// continue from. A store that shares the [domain](Self::lease_domain) leaves out memories under a live lease of
     /// a writer or flusher. A memory that was removed completely is not listed. The time of the last write is the
-    /// later of the newest message's `created_at` and the [`Generation`], which is never behind the store's clock at
-    /// the last write other than an append.
+    /// latest of the newest message's `created_at`, the newest update of the metadata, and the [`Generation`], which is
+    /// never behind the store's clock at the last write of another kind.
     ///
     /// # Errors
     /// [`StoreError`].

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     ArchivedRemoval, Counters, Erasure, FLUSH_HELD, FlushReceipt, Generation, Head, KEPT_ERASURES,
-    KEPT_RECEIPTS, MessageMeta, RemovalCause, Removed, StoreErrorKind,
+    KEPT_RECEIPTS, MessageMeta, Metadata, RemovalCause, Removed, StoreErrorKind,
 };
 use crate::key::MemoryKey;
 use crate::receipt::SequenceSet;
@@ -50,13 +50,16 @@ pub struct Frame {
     pub writers: Vec<WriterRecord>,
     /// The newest creation time of a session writer whose record was pruned, in milliseconds since 1970.
     pub forgotten_millis: u64,
+    /// The metadata.
+    #[serde(default, skip_serializing_if = "Metadata::is_unset")]
+    pub metadata: Metadata,
     /// The memory that this one was forked from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<ForkOrigin>,
 }
 
 impl Frame {
-    /// The frame of a memory with this head, without receipts, erasures, writers and origin. The caller sets these.
+    /// The frame of a memory with this head, without receipts, erasures, writers, metadata and origin. The caller sets these.
     #[must_use]
     pub fn new(head: Head) -> Self {
         let Head { counters, generation, version, last, next_flush_at, expires_at, .. } = head;
@@ -71,6 +74,7 @@ impl Frame {
             erasures: Vec::new(),
             writers: Vec::new(),
             forgotten_millis: 0,
+            metadata: Metadata::default(),
             origin: None,
         }
     }
@@ -116,10 +120,12 @@ impl Frame {
             counters.evicted,
             counters.cleared,
             counters.withdrawn,
+            self.metadata.revision,
         ];
         self.last.number() < MOST_PLACES
             && self.receipts.len() <= KEPT_RECEIPTS
             && self.erasures.len() <= KEPT_ERASURES
+            && Metadata::check_values(&self.metadata.values).is_ok()
             && numbers.into_iter().all(|number| number < MOST_NUMBER)
     }
 
@@ -144,10 +150,10 @@ impl Frame {
         frame
     }
 
-    /// Whether a message was ever appended. A memory without one counts as absent.
+    /// Whether a message was ever appended or metadata set. Other memories count as absent.
     #[must_use]
     pub fn is_written(&self) -> bool {
-        self.last > Sequence::ZERO
+        self.last > Sequence::ZERO || !self.metadata.is_unset()
     }
 }
 

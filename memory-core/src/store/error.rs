@@ -10,6 +10,7 @@ use crate::error_code::ErrorCode;
 use crate::error_text::{cut_error_source, cut_error_text};
 use crate::key::MemoryKey;
 use crate::lease::FencingToken;
+use crate::metadata::MetadataError;
 
 /// An operation of a store that failed.
 ///
@@ -59,6 +60,9 @@ pub enum StoreErrorKind {
     /// exists.
     #[error("the memory was flushed, cleared or changed meanwhile; start from a fresh snapshot")]
     Conflict,
+    /// An update of metadata exceeds a limit.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
     /// A removal cannot be undone.
     #[error("this removal cannot be undone: {0}")]
     NotRestorable(RestoreRefusal),
@@ -138,6 +142,7 @@ impl StoreErrorKind {
             Self::Authentication(_) | Self::ReadOnly(_) => ErrorCode::Unauthorized,
             Self::Corrupt(_) => ErrorCode::Corrupt,
             Self::Newer { .. } => ErrorCode::ConfigError,
+            Self::Metadata(error) => error.code(),
             Self::NotRestorable(_) | Self::Invalid(_) => ErrorCode::InvalidOperation,
             Self::Other(_) => ErrorCode::Internal,
         }
@@ -163,6 +168,7 @@ impl StoreErrorKind {
             | Self::Unfinished
             | Self::Exists
             | Self::NotRestorable(_)
+            | Self::Metadata(_)
             | Self::CircuitOpen { .. } => self,
         }
     }

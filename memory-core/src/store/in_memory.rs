@@ -12,10 +12,10 @@ use jiff::Timestamp;
 use super::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Cleared, CopyProgress, CopyWrite,
     Cursor, Durability, Erase, Erased, Erasure, Fork, ForkOrigin, Forked, Frame, FrameWriters,
-    Head, KnownBatch, LocalWatchers, MemoryState, MemoryStore, Outline, Page, PageLimit, Read,
-    RemainingCopy, RemoveUnused, RemovedUnused, Replace, ReplaceAll, ReplacedAll, Restore,
+    Head, KnownBatch, LocalWatchers, MemoryState, MemoryStore, Metadata, Outline, Page, PageLimit,
+    Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, ReplaceAll, ReplacedAll, Restore,
     Scrubbed, SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation,
-    StoreWatch, UnusedPage, UnusedQuery,
+    StoreWatch, UnusedPage, UnusedQuery, UpdateMetadata,
 };
 use crate::clock::Clock;
 use crate::counters::Counters;
@@ -273,6 +273,21 @@ impl MemoryStore for InMemoryStore {
 
     async fn origin(&self, key: &MemoryKey) -> Result<Option<ForkOrigin>, StoreError> {
         self.read_memory(key, MemoryState::origin)
+    }
+
+    async fn metadata(&self, key: &MemoryKey) -> Result<Metadata, StoreError> {
+        self.read_memory(key, MemoryState::metadata)
+    }
+
+    async fn update_metadata(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        update: &UpdateMetadata,
+    ) -> Result<Metadata, StoreError> {
+        self.write_memory(StoreOperation::UpdateMetadata, key, |memory, now| {
+            memory.update_metadata(access, update, now)
+        })
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

@@ -22,6 +22,8 @@ pub enum StoreOperation {
     Restore,
     /// Erasing messages.
     Erase,
+    /// Updating the metadata.
+    UpdateMetadata,
     /// Overwriting the remains of removed messages in the store's files.
     Scrub,
     /// Writing a copy, a fork or a restored backup.
@@ -59,6 +61,7 @@ impl StoreOperation {
             Self::Clear => "clear",
             Self::Restore => "undo a removal of",
             Self::Erase => "erase messages of",
+            Self::UpdateMetadata => "update the metadata of",
             Self::Scrub => "scrub",
             Self::Copy => "copy to",
             Self::Claim => "claim",

@@ -4,6 +4,7 @@ mod archive;
 mod copy;
 mod erase;
 mod fork;
+mod metadata;
 mod read;
 mod rename;
 mod search;
@@ -24,6 +25,7 @@ use super::{
 use crate::counters::Counters;
 use crate::erasure::Erasure;
 use crate::lease::{FencingToken, LeaseProof};
+use crate::metadata::Metadata;
 use crate::receipt::FlushReceipt;
 use crate::stored::{NewMessage, Sequence, StoredMessage};
 use crate::write::{KEPT_SESSIONS, SESSION_RETENTION, WriteId, WriterId};
@@ -81,6 +83,7 @@ pub struct MemoryState {
     receipts: VecDeque<FlushReceipt>,
     erasures: VecDeque<Erasure>,
     archive: Archive,
+    metadata: Metadata,
     /// The copy that made this memory.
     copied: Option<Copied>,
     /// A copy to this key that is not complete; then there is no memory.

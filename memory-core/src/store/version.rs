@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Cursor, Head, Newest, Outline};
+use crate::stored::Sequence;
 
 /// The state of a memory that a writer has seen: all messages up to the newest one.
 ///
@@ -28,12 +29,17 @@ impl Version {
     /// Whether the memory with this head and this newest present message is still at this version.
     ///
     /// Without messages, the generation is compared: everything that came and was removed since has changed it. This
-    /// is also why it is compared if messages after the newest one were removed.
+    /// is also why it is compared if messages after the newest one were removed. A memory that never had a message is
+    /// still at the version of an absent memory.
     #[must_use]
     pub fn is_current(self, head: &Head, newest: Option<Newest>) -> bool {
         let is_same_generation = self.0.generation == head.generation;
         match newest {
-            None => self.0.id.is_none() && is_same_generation,
+            None => {
+                // Metadata, or the holder of a lease, may have begun the memory.
+                let is_unwritten = self == Self::default() && head.last == Sequence::ZERO;
+                self.0.id.is_none() && (is_same_generation || is_unwritten)
+            }
             Some(newest) => {
                 self.0.id == Some(newest.id)
                     && self.0.sequence == newest.sequence

@@ -9,9 +9,9 @@ use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Cleared, CopyProgress, CopyWrite,
     Counters, Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, Fork, ForkOrigin, Forked,
-    Frame, FrameWriters, Head, KnownBatch, Outline, Page, PageLimit, Read, RemainingCopy,
+    Frame, FrameWriters, Head, KnownBatch, Metadata, Outline, Page, PageLimit, Read, RemainingCopy,
     RemoveUnused, RemovedUnused, Replace, ReplaceAll, ReplacedAll, Restore, Scrubbed, SearchQuery,
-    SearchResults, Splice, StoreError, StoreWatch, UnusedPage, UnusedQuery,
+    SearchResults, Splice, StoreError, StoreWatch, UnusedPage, UnusedQuery, UpdateMetadata,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
@@ -29,6 +29,8 @@ pub enum Method {
     Copy,
     Fork,
     Claim,
+    UpdateMetadata,
+    Metadata,
     Head,
     Frame,
     Origin,
@@ -57,6 +59,7 @@ impl Method {
     pub fn is_write(self) -> bool {
         use Method::{
             Append, Claim, Clear, Copy, Erase, Fork, Remove, Replace, ReplaceAll, Restore, Splice,
+            UpdateMetadata,
         };
         matches!(
             self,
@@ -70,6 +73,7 @@ impl Method {
                 | Copy
                 | Fork
                 | Claim
+                | UpdateMetadata
                 | Remove
         )
     }
@@ -239,6 +243,20 @@ impl<H: Hook> MemoryStore for Intercept<H> {
 
     async fn origin(&self, key: &MemoryKey) -> Result<Option<ForkOrigin>, StoreError> {
         self.hook.around(Method::Origin, self.store.origin(key)).await
+    }
+
+    async fn metadata(&self, key: &MemoryKey) -> Result<Metadata, StoreError> {
+        self.hook.around(Method::Metadata, self.store.metadata(key)).await
+    }
+
+    async fn update_metadata(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        update: &UpdateMetadata,
+    ) -> Result<Metadata, StoreError> {
+        let update = self.store.update_metadata(key, access, update);
+        self.hook.around(Method::UpdateMetadata, update).await
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

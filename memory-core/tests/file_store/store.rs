@@ -21,9 +21,9 @@ use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, CaughtUp, Clear, Cleared, Counters, Cursor,
     Durability, Erase, Erased, Erasure, FlushReceipt, Head, KnownBatch, LocalWatchers, MemoryState,
-    Outline, Page, PageLimit, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace,
+    Metadata, Outline, Page, PageLimit, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace,
     ReplaceAll, ReplacedAll, Restore, Scrubbed, SearchQuery, SearchResults, Splice, StoreError,
-    StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery,
+    StoreErrorKind, StoreOperation, StoreWatch, UnusedPage, UnusedQuery, UpdateMetadata,
 };
 use memory_core::{Clock, MemoryKey, MemoryStore, Sequence, StoredMessage};
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,7 @@ enum Write {
     ReplaceAll(Access, Box<ReplaceAll>),
     Restore(Access, Restore),
     Erase(Access, Box<Erase>),
+    UpdateMetadata(Access, Box<UpdateMetadata>),
     Claim(LeaseProof),
     Remove(RemoveUnused),
 }
@@ -58,6 +59,7 @@ enum Written {
     Counters(Counters),
     Cleared(Cleared),
     ReplacedAll(ReplacedAll),
+    Metadata(Metadata),
     Claimed,
     Removed(RemovedUnused),
     Erased(Box<Erased>),
@@ -192,6 +194,9 @@ fn make(memory: &mut MemoryState, write: Write, at: Timestamp) -> Result<Written
         Write::Erase(access, erase) => {
             memory.erase(access, &erase, at).map(|erased| Written::Erased(Box::new(erased)))
         }
+        Write::UpdateMetadata(access, update) => {
+            memory.update_metadata(access, &update, at).map(Written::Metadata)
+        }
         Write::Claim(lease) => memory.claim(lease, at).map(|()| Written::Claimed),
         Write::Remove(remove) => memory.remove(remove).map(Written::Removed),
     }
@@ -209,6 +214,7 @@ fn encode(record: &Record) -> Result<Vec<u8>, StoreErrorKind> {
         Write::Clear(..)
         | Write::Restore(..)
         | Write::Erase(..)
+        | Write::UpdateMetadata(..)
         | Write::Claim(_)
         | Write::Remove(_) => &[],
     };
@@ -379,6 +385,23 @@ impl MemoryStore for FileStore {
 
     fn remaining_copies(&self) -> &'static [RemainingCopy] {
         &[RemainingCopy::WriteLog, RemainingCopy::Backups]
+    }
+
+    async fn metadata(&self, key: &MemoryKey) -> Result<Metadata, StoreError> {
+        self.read(key, MemoryState::metadata)
+    }
+
+    async fn update_metadata(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        update: &UpdateMetadata,
+    ) -> Result<Metadata, StoreError> {
+        const OPERATION: StoreOperation = StoreOperation::UpdateMetadata;
+        match self.write(OPERATION, key, Write::UpdateMetadata(access, Box::new(update.clone())))? {
+            Written::Metadata(metadata) => Ok(metadata),
+            _ => Err(confused(OPERATION, key)),
+        }
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

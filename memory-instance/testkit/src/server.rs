@@ -18,8 +18,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use futures::FutureExt;
 use memory_core::lease::{FencingToken, LeaseProof};
 use memory_core::store::{
-    Access, Clear, Cleared, Counters, Generation, Head, Page, RemoveUnused, RemovedUnused,
-    StoreError, StoreErrorKind, StoreOperation, WriteId, WriterId,
+    Access, Clear, Cleared, Counters, Generation, Head, Metadata, Page, RemoveUnused,
+    RemovedUnused, StoreError, StoreErrorKind, StoreOperation, UpdateMetadata, WriteId, WriterId,
 };
 use memory_core::{InMemoryStore, MemoryKey, MemoryStore};
 use memory_lock::{Clock, InProcessLock, LeaseInfo, LockBackend, LockKey};
@@ -233,6 +233,21 @@ impl Server {
             return Ok(());
         }
         now(self.store.claim(&self.place(key), lease))
+    }
+
+    pub(crate) fn update_metadata(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        update: &UpdateMetadata,
+    ) -> Result<Metadata, StoreError> {
+        let at = self.place(key);
+        if !self.is_retry(&at, update.write) {
+            self.check_lease(key, access)?;
+        }
+        let updated = now(self.store.update_metadata(&at, access, update))?;
+        self.wrote(&at, update.write);
+        Ok(updated)
     }
 
     pub(crate) fn remove(

@@ -7,8 +7,8 @@ use memory_core::lease::LeaseProof;
 use memory_core::store::{
     Access, Append, Clear, CopyStep, CopyWrite, Cursor, Erase, ExpiredMemories, FlushReceipt, Fork,
     ForkOrigin, Forked, FrameWriters, Head, KnownBatch, Read, RemoveUnused, Replace, ReplaceAll,
-    Restore, Retention, SearchQuery, Splice, StoreErrorKind, UnusedMemory, UnusedQuery, WriteId,
-    WriterId,
+    Restore, Retention, SearchQuery, Splice, StoreErrorKind, UnusedMemory, UnusedQuery,
+    UpdateMetadata, WriteId, WriterId,
 };
 use memory_core::{MemoryKey, Message, Sequence};
 use memory_lock::LockOptions;
@@ -29,6 +29,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryStore::frame",
     "MemoryStore::head",
     "MemoryStore::keys",
+    "MemoryStore::metadata",
     "MemoryStore::origin",
     "MemoryStore::outline",
     "MemoryStore::read",
@@ -46,6 +47,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryStore::server",
     "MemoryStore::splice",
     "MemoryStore::unused",
+    "MemoryStore::update_metadata",
     "MemoryStore::watch",
     "MemoryStore::write_copy",
     "StoreWatch::changed",
@@ -157,6 +159,19 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             assert_eq!((counters.withdrawn, counters.is_conserved()), (2, true), "{what}");
             done.is_some()
         }
+        "MemoryStore::update_metadata" => {
+            let expected = Some(store.metadata(key).await.unwrap().revision);
+            let patch = [("state", &*what.to_string())].into();
+            let update = UpdateMetadata { write: write(), patch, expected, ttl: None };
+            let done = cut.off(store.update_metadata(key, Access::OPEN, &update)).await;
+            let done = done.map(Result::unwrap);
+            // Sent again, it is no conflict with itself.
+            let again = store.update_metadata(key, Access::OPEN, &update).await.unwrap();
+            assert!(done.as_ref().is_none_or(|done| *done == again), "{what}");
+            assert_eq!(Some(again.revision), expected.map(|before| before + 1), "{what}");
+            done.is_some()
+        }
+        "MemoryStore::metadata" => cut.off(store.metadata(key)).await.map(Result::unwrap).is_some(),
         "MemoryStore::erasures" => cut.off(store.erasures(key)).await.map(Result::unwrap).is_some(),
         "MemoryStore::write_copy" => {
             let to =

@@ -13,8 +13,9 @@ if leftover then
     redis.call('HSET', key, 'v', watched)
   end
 end
--- A memory in which nothing was ever written is forgotten in the end; its first message sets its own TTL.
-local day = head.last == 0 and 86400000
+-- A memory in which nothing was ever written is forgotten in the end; its first message, or its metadata, sets its own
+-- TTL.
+local day = head.last == 0 and redis.call('HEXISTS', key, 'd') == 0 and 86400000
 if day then
   head.expires = text_of(now() + day * 1000)
 end

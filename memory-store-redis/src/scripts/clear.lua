@@ -74,8 +74,9 @@ head.base, head.receipts, head.receipt, head.next_flush_at = head.last, 0, '', f
 head.generation = next_generation(head.generation, ARGV[8])
 head.version = head.version + 1
 head.fence = fence
--- A memory in which nothing was ever written is forgotten in the end; its first message sets its own TTL.
-local day = not classes and head.last == 0 and 86400000
+-- A memory in which nothing was ever written is forgotten in the end; its first message, or its metadata, sets its own
+-- TTL.
+local day = not classes and head.last == 0 and redis.call('HEXISTS', key, 'd') == 0 and 86400000
 if day then
   head.expires = text_of(now() + day * 1000)
 end

@@ -29,7 +29,7 @@ if stored[1] == UNFINISHED then
   leftover = tonumber(expires) <= now()
 else
   local head, begins, expired = open_to_write(stored[1], KEYS[3], watched)
-  if not begins and head.last > 0 then
+  if not begins and (head.last > 0 or redis.call('HEXISTS', key, 'd') == 1) then
     if string.match(stored[4] or '', '^%x+') ~= copy then
       return {'X'}
     end

@@ -137,7 +137,7 @@ end
 
 -- The part of the memory at `key` that the fork takes: its head, the fields that it does not take and those to set; or the answer.
 local function taken()
-  local stored = redis.call('HMGET', key, 'h', 'i', 'z', 'x', 'v', 'f')
+  local stored = redis.call('HMGET', key, 'h', 'i', 'z', 'x', 'v', 'f', 'd')
   local from = stored[1] ~= UNFINISHED and open(stored[1])
   if not from or from.generation ~= generation then
     return {'C'}
@@ -183,6 +183,7 @@ local function taken()
   end
   local wanted = {}
   take(wanted, places)
+  wanted['d'] = stored[7] and true or nil
   if keeps_all then
     for back = 1, math.min(from.receipts, RECEIPTS) do
       wanted['r' .. (from.receipts - back) % RECEIPTS] = true

@@ -12,6 +12,7 @@
 --   r<n>     a receipt; a ring of the last 16
 --   v        the registration of watchers: its deadline in microseconds, and S or P for SPUBLISH or PUBLISH. A
 --            memory that does not exist may have this field alone, with a TTL
+--   d        the metadata, see `metadata.lua`
 --   a, o, u, z: the archive, see `archive.lua`
 -- Numbers of 64 bits that are compared are texts of 20 digits, because Lua's numbers have 53 bits.
 -- Three locals come before this text: `own_time`, the time in microseconds, empty or nil for the server's;
@@ -310,7 +311,8 @@ local function is_there(head, ranges, place, id, message)
   return message and lies_in(ranges, place) and string.match(message, '^%d+ %d %d+ (%x+) ') == id
 end
 
--- Whether the memory is still at this version, `generation place id`.
+-- Whether the memory is still at this version, `generation place id`. A memory that never had a message is still at
+-- that of an absent memory.
 local function is_at(head, begins, expected)
   local generation, place, id = string.match(expected, '^(%d+) (%d+) (%x*)$')
   local is_same = generation == (begins and '0' or head.generation)
@@ -320,7 +322,7 @@ local function is_at(head, begins, expected)
     return (newest == head.last or is_same)
       and is_there(head, ranges, newest, id, redis.call('HGET', key, 'm' .. place))
   end
-  return not newest and id == '' and is_same
+  return not newest and id == '' and (is_same or generation == '0' and head.last == 0)
 end
 
 -- The id of the message at the newest place, and its creation time; empty if it was removed or is damaged.

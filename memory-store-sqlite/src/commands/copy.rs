@@ -138,7 +138,8 @@ impl Step<'_> {
     /// Refuses a memory that another copy, or a write, has made.
     pub(super) fn is_made_by(&self, copy: Uuid) -> Result<MadeBy, JobError> {
         let is_unfinished = self.loaded.row.unfinished.is_some();
-        if is_unfinished || !self.has_rows() || self.head().last == Sequence::ZERO {
+        let is_absent = is_unfinished || !self.has_rows();
+        if is_absent || self.head().last == Sequence::ZERO && self.metadata()?.is_unset() {
             return Ok(MadeBy::Nothing);
         }
         match self.copied()? {
@@ -329,6 +330,9 @@ impl Step<'_> {
         self.connection
             .prepare_cached("INSERT INTO origin (memory, copy, body) VALUES (?1, ?2, ?3)")?
             .execute(params![memory, copy.into_bytes(), written(origin)?])?;
+        if !frame.metadata.is_unset() {
+            self.set_metadata(&frame.metadata)?;
+        }
         let now = self.now;
         let row = &mut self.loaded.row;
         row.unfinished = None;

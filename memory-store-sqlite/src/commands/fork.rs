@@ -15,7 +15,7 @@ use super::batch::Batch;
 use super::copy::MadeBy;
 use super::erase::read_erasure;
 use super::{Command, PAGES_OF_REMOVAL};
-use crate::codec::{HeadRow, Unfinished, int};
+use crate::codec::{HeadRow, Unfinished, int, select_metadata};
 use crate::error::JobError;
 use crate::schema::SEQUENCE_BITS;
 
@@ -116,6 +116,7 @@ fn taken(connection: &Connection, row: &HeadRow, fork: &Fork, now: u64) -> Resul
     let mut frame = Frame::new(row.head.clone());
     frame.receipts = receipts(connection, row.id)?;
     frame.erasures = erasures(connection, row.id)?;
+    frame.metadata = select_metadata(connection, row.id)?;
     let frame = frame.into_fork(at, counters, fork.origin.clone());
     frame.check_copied(
         frame.counters.present.messages,

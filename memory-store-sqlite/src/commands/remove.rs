@@ -121,6 +121,7 @@ impl Batch<'_> {
         self.connection.prepare_cached("DELETE FROM receipt WHERE memory = ?1")?.execute([id])?;
         self.connection.prepare_cached("DELETE FROM erasure WHERE memory = ?1")?.execute([id])?;
         self.connection.prepare_cached("DELETE FROM origin WHERE memory = ?1")?.execute([id])?;
+        self.connection.prepare_cached("DELETE FROM metadata WHERE memory = ?1")?.execute([id])?;
         self.connection.prepare_cached("DELETE FROM memory WHERE id = ?1")?.execute([id])?;
         self.connection
             .prepare_cached("UPDATE swept SET generation = max(generation, ?1)")?

@@ -180,6 +180,7 @@ impl Step<'_> {
             "DELETE FROM writer WHERE memory = ?1",
             "DELETE FROM erasure WHERE memory = ?1",
             "DELETE FROM origin WHERE memory = ?1",
+            "DELETE FROM metadata WHERE memory = ?1",
         ] {
             self.connection.prepare_cached(rest)?.execute([self.loaded.row.id])?;
         }

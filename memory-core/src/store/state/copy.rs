@@ -58,6 +58,7 @@ impl MemoryState {
         frame.forgotten_millis = self.forgotten;
         frame.receipts = self.receipts.iter().cloned().collect();
         frame.erasures = self.erasures.iter().cloned().collect();
+        frame.metadata = self.metadata.clone();
         frame.origin = self.origin(now);
         frame
     }
@@ -87,8 +88,7 @@ impl MemoryState {
         write: &CopyWrite,
         now: Timestamp,
     ) -> Result<CopyProgress, StoreErrorKind> {
-        let is_written = self.is_alive(now) && self.head.last > Sequence::ZERO;
-        if is_written {
+        if self.is_written(now) {
             return match &self.copied {
                 Some(copied) if copied.copy == write.copy => Ok(CopyProgress::complete()),
                 _ => Err(StoreErrorKind::Exists),
@@ -156,6 +156,7 @@ impl MemoryState {
         anew.archive = copy.removals;
         anew.receipts = frame.receipts.iter().take(KEPT_RECEIPTS).cloned().collect();
         anew.erasures = frame.erasures.iter().cloned().collect();
+        anew.metadata = frame.metadata.clone();
         anew.forgotten = frame.forgotten_millis;
         for WriterRecord { writer, number, first } in frame.writers.iter().copied() {
             anew.writers.insert(writer, LastWrite { number, first });

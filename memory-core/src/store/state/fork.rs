@@ -25,7 +25,7 @@ impl MemoryState {
         from: &Self,
         now: Timestamp,
     ) -> Result<Forked, StoreErrorKind> {
-        if self.is_alive(now) && self.head.last > Sequence::ZERO {
+        if self.is_written(now) {
             return match &self.copied {
                 Some(copied) if copied.copy == fork.copy => Ok(Forked::Complete),
                 _ => Err(StoreErrorKind::Exists),

@@ -52,7 +52,9 @@ impl MemoryState {
         let Head { generation, version, last, .. } = self.head;
         let newest = self.messages.get(&last).map(|newest| &newest.meta);
         let created = newest.map_or(0, |newest| micros(newest.created_at));
-        let (written, expired) = (created.max(generation.number()), !self.is_alive(now));
+        let updated = self.metadata.updated_at.map_or(0, micros);
+        let written = created.max(generation.number()).max(updated);
+        let expired = !self.is_alive(now);
         let messages = u64::try_from(self.messages.len()).unwrap_or(u64::MAX);
         let (key, newest) = (key.clone(), newest.map(MessageMeta::newest));
         let memory = UnusedMemory { key, generation, version, newest, messages, expired };

@@ -9,10 +9,10 @@ use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, Applied, ArchivedRemoval, CaughtUp, Clear, Cleared, CopyProgress,
     CopyStep, CopyWrite, Counters, Cursor, Durability, Erase, Erased, Erasure, FlushReceipt, Fork,
-    ForkOrigin, Forked, Frame, FrameWriters, Head, KnownBatch, Outline, Page, PageLimit, Read,
-    RemainingCopy, RemoveUnused, RemovedUnused, Replace, ReplaceAll, ReplacedAll, Restore,
+    ForkOrigin, Forked, Frame, FrameWriters, Head, KnownBatch, Metadata, Outline, Page, PageLimit,
+    Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, ReplaceAll, ReplacedAll, Restore,
     Scrubbed, SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation,
-    StoreWatch, UnusedPage, UnusedQuery,
+    StoreWatch, UnusedPage, UnusedQuery, UpdateMetadata,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
@@ -288,6 +288,22 @@ impl MemoryStore for Link {
     async fn origin(&self, key: &MemoryKey) -> Result<Option<ForkOrigin>, StoreError> {
         let key = key.clone();
         self.ask(("origin", StoreOperation::Read), move |server| server.origin(&key)).await
+    }
+
+    async fn metadata(&self, key: &MemoryKey) -> Result<Metadata, StoreError> {
+        let key = key.clone();
+        self.ask(("metadata", StoreOperation::Read), move |server| server.metadata(&key)).await
+    }
+
+    async fn update_metadata(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        update: &UpdateMetadata,
+    ) -> Result<Metadata, StoreError> {
+        let (key, update) = (key.clone(), update.clone());
+        let update = move |server: &Arc<Server>| server.update_metadata(&key, access, &update);
+        self.store(("update_metadata", StoreOperation::UpdateMetadata), update).await
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {

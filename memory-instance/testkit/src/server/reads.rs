@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use memory_core::store::{
     CaughtUp, Cursor, Erasure, FlushReceipt, ForkOrigin, Frame, FrameWriters, Head, KnownBatch,
-    Outline, Page, Read, StoreError, StoreWatch, UnusedPage, UnusedQuery,
+    Metadata, Outline, Page, Read, StoreError, StoreWatch, UnusedPage, UnusedQuery,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
@@ -38,6 +38,10 @@ impl Server {
 
     pub(crate) fn origin(&self, key: &MemoryKey) -> Result<Option<ForkOrigin>, StoreError> {
         now(self.store.origin(&self.place(key)))
+    }
+
+    pub(crate) fn metadata(&self, key: &MemoryKey) -> Result<Metadata, StoreError> {
+        now(self.store.metadata(&self.place(key)))
     }
 
     pub(crate) fn erasures(&self, key: &MemoryKey) -> Result<Vec<Erasure>, StoreError> {
