@@ -106,6 +106,15 @@ impl Redactor {
         message
     }
 
+    /// Redacts a JSON value that is not a message, at any depth. Adds what was replaced to `redactions`.
+    #[must_use]
+    pub fn redact_json_counting(&self, mut value: Json, redactions: &mut Redactions) -> Json {
+        let pass = Pass::new(self);
+        pass.redact_any(&mut value, 0);
+        redactions.add(pass.redactions.into_inner());
+        value
+    }
+
     /// Redacts a text that is not a message, such as a model's answer.
     #[must_use]
     pub fn redact_string(&self, text: String) -> String {

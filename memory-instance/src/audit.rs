@@ -81,13 +81,15 @@ pub enum AuditOperation {
     Erase,
     /// A summary was written anew after an erasure.
     Rewrite,
+    /// The metadata was updated.
+    UpdateMetadata,
     /// The memory was deleted.
     Delete,
     /// A part of a copy, fork or restored backup was written.
     Copy,
     /// A message was not stored, or not with its contents. Recorded when its batch is prepared.
     Exclude,
-    /// Secrets in the messages of a batch, or in a summary, were replaced. Recorded when the batch is prepared.
+    /// Secrets in the messages of a batch, in a summary or in metadata were replaced. Recorded when the batch is prepared.
     Redact,
 }
 
@@ -106,6 +108,7 @@ impl AuditOperation {
             Self::Undo => "undo",
             Self::Erase => "erase",
             Self::Rewrite => "rewrite",
+            Self::UpdateMetadata => "update_metadata",
             Self::Delete => "delete",
             Self::Copy => "copy",
             Self::Exclude => "exclude",
@@ -326,6 +329,9 @@ mod tests {
             lines(),
             ["replace_all not_applied 1", "replace_all applied 1", "clear applied 0"]
         );
+        memory.update_metadata([("a", 1_u64)], Some(0)).await.unwrap().applied().unwrap();
+        assert!(memory.update_metadata([("a", 2_u64)], Some(0)).await.unwrap().applied().is_none());
+        assert_eq!(lines(), ["update_metadata applied 0", "update_metadata not_applied 0"]);
         memory.delete().await.unwrap();
         assert_eq!(lines().last().unwrap(), "delete applied 0");
     }

@@ -16,7 +16,7 @@ use self::chunks::Chunks as _;
 pub(crate) use self::chunks::{AT_ONCE, Extent, Stopped, StoreReader, id_of_copy};
 use self::encoder::Encoder;
 pub use self::error::BackupError;
-use self::format::{FORMAT_VERSION, Header};
+use self::format::{Header, version_for};
 pub use self::reader::BackupReader;
 pub(crate) use self::target::Done;
 #[cfg(doc)]
@@ -105,7 +105,8 @@ impl MemoryInstance {
         }
         let mut encoder = Encoder::new(to);
         let created_at = self.inner.backend.now();
-        let header = Header { memory_backup: FORMAT_VERSION, key: key.clone(), created_at };
+        let memory_backup = version_for(&frame);
+        let header = Header { memory_backup, key: key.clone(), created_at };
         encoder.begin(&header, &frame).await?;
         while let Some(chunk) = reader.next().await.map_err(stopped)? {
             encoder.chunk(&chunk).await?;

@@ -85,6 +85,7 @@ impl Inner {
         let last_flush = last_flush.into_iter().find(is_flush);
         let archive = self.archive_health(&removals);
         let origin = self.store().origin(&self.key).await?;
+        let metadata = self.store().metadata(&self.key).await?;
         let server = self.store().server().await?;
         let locks = &self.backend.locks;
         let inspected = locks.inspect(&self.lease).await;
@@ -128,6 +129,7 @@ impl Inner {
         health.strategy = self.rules.strategy.name().to_owned();
         health.last_flush = last_flush;
         health.origin = origin;
+        health.metadata = metadata;
         health.last_flush_error = flush_error;
         health.flush_held = outline.head.next_flush_at == Some(FLUSH_HELD);
         health.archive = archive;

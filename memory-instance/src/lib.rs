@@ -18,6 +18,7 @@ mod flush;
 mod fork;
 mod health;
 mod lease;
+mod metadata;
 mod replace_all;
 mod rewrite;
 mod search;
@@ -103,8 +104,8 @@ pub use memory_core::request::{Repair, RepairKind};
 pub use memory_core::resource::{PriorityBlock, Tokenizer};
 pub use memory_core::store::{
     Appended, ClearReceipt, Cleared, Counters, Cursor, ExpiredMemories, FlushReceipt, FoundIn,
-    Indexing, Page, ReplacedAll, SearchCoverage, SearchHit, SearchQuery, SearchResults,
-    SearchScope, Version, WriteId, WriterId,
+    Indexing, Metadata, MetadataError, MetadataPatch, Page, ReplacedAll, SearchCoverage, SearchHit,
+    SearchQuery, SearchResults, SearchScope, Version, WriteId, WriterId,
 };
 pub use memory_core::{
     ContentType, Entry, ErrorCode, MemoryHealth, MemoryKey, MemoryResource, MemoryStore, Message,

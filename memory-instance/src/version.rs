@@ -17,17 +17,17 @@ use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
 use crate::views::ViewState;
 
-/// The outcome of a write that is applied only at an expected version.
+/// The outcome of a write that is applied only at an expected version, or of an update of metadata at an expected revision.
 #[derive(Debug, Clone, PartialEq)]
 #[must_use = "a conflict means that nothing was written"]
-pub enum Conditional<T> {
+pub enum Conditional<T, C = Conflict> {
     /// The memory was at the expected version; the write was applied.
     Applied(T),
     /// Another write came after the expected version. Nothing was written.
-    Conflict(Conflict),
+    Conflict(C),
 }
 
-impl<T> Conditional<T> {
+impl<T, C> Conditional<T, C> {
     /// The result, if the write was applied.
     #[must_use]
     pub fn applied(self) -> Option<T> {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use memory_core::MemoryKey;
 use memory_core::store::{Applied, StoreErrorKind};
 
-use super::FORMAT_VERSION;
+use super::format::FORMAT_VERSION;
 use crate::error::MemoryError;
 
 /// A backup that was not written, or not restored.

@@ -7,8 +7,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-/// The version of the format that this software writes, and the newest that it reads.
-pub(super) const FORMAT_VERSION: u32 = 1;
+/// The newest version of the format that this software reads and writes.
+pub(super) const FORMAT_VERSION: u32 = 2;
+
+/// The version that has everything but metadata. A memory without metadata is written in it, so that earlier versions of
+/// this software can read the backup. They would lose metadata in silence.
+const WITHOUT_METADATA: u32 = 1;
+
+/// The version of the format for a memory with this frame.
+pub(super) const fn version_for(frame: &Frame) -> u32 {
+    if frame.metadata.is_unset() { WITHOUT_METADATA } else { FORMAT_VERSION }
+}
 
 /// The most bytes of a line outside of parts.
 pub(super) const MOST_LINE: u64 = 64 << 10;

@@ -63,6 +63,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance::last",
     "MemoryInstance::len",
     "MemoryInstance::messages",
+    "MemoryInstance::metadata",
     "MemoryInstance::origin",
     "MemoryInstance::originals",
     "MemoryInstance::page",
@@ -85,6 +86,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance::set_priority",
     "MemoryInstance::token_count",
     "MemoryInstance::undo_flush",
+    "MemoryInstance::update_metadata",
     "MemoryInstance::version",
     "MemoryInstance::watch",
     "MemoryInstance::window",
@@ -103,10 +105,12 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "Session::last",
     "Session::lost",
     "Session::messages",
+    "Session::metadata",
     "Session::page",
     "Session::page_before",
     "Session::replace",
     "Session::send",
+    "Session::update_metadata",
     "Session::window",
     "Watcher::next",
 ];
@@ -373,6 +377,20 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             let done = cut.off(memory.fork(&other, options)).await.map(Result::unwrap);
             memory.fork(&other, options).await.unwrap();
             assert_copied(case, &other).await;
+            done.is_some()
+        }
+        "MemoryInstance::metadata" => {
+            cut.off(memory.metadata()).await.map(Result::unwrap).is_some()
+        }
+        "MemoryInstance::update_metadata" => {
+            let before = memory.metadata().await.unwrap();
+            let update =
+                memory.update_metadata([("state", what.to_string())], Some(before.revision));
+            let done = cut.off(update).await.map(|done| done.unwrap().applied().unwrap());
+            case.settle().await;
+            let after = memory.metadata().await.unwrap();
+            assert!(done.as_ref().is_none_or(|done| *done == after), "{what}");
+            assert!(after == before || after.revision == before.revision + 1, "{what}");
             done.is_some()
         }
         "MemoryInstance::origin" => cut.off(memory.origin()).await.map(Result::unwrap).is_some(),
@@ -712,6 +730,7 @@ async fn refused_writes(memory: &MemoryInstance, cut: Cut) -> bool {
         cut.off(memory.erase([Sequence::ZERO], "test")).await.map(|done| done.unwrap_err()),
         cut.off(memory.rewrite_summaries(&erasure)).await.map(|done| done.unwrap_err()),
         cut.off(memory.replace(Sequence::ZERO, one())).await.map(|done| done.unwrap_err()),
+        cut.off(memory.update_metadata([("a", 1_u64)], None)).await.map(|done| done.unwrap_err()),
         cut.off(memory.replace_all(batch(), None)).await.map(|done| done.unwrap_err()),
         cut.off(memory.delete()).await.map(|done| done.unwrap_err()),
         cut.off(memory.append_if(Version::default(), batch())).await.map(|done| done.unwrap_err()),
@@ -767,6 +786,13 @@ async fn in_a_turn(case: &Case<'_>, operation: &str, cut: Cut) -> bool {
             }
             "Session::context" => {
                 cut.off(session.context(BUDGET)).await.map(|it| drop(it.unwrap())).is_some()
+            }
+            "Session::metadata" => {
+                cut.off(session.metadata()).await.map(|it| drop(it.unwrap())).is_some()
+            }
+            "Session::update_metadata" => {
+                let update = session.update_metadata([("a", 1_u64)], None);
+                cut.off(update).await.map(|it| it.unwrap().applied().unwrap()).is_some()
             }
             "Session::messages" => {
                 cut.off(session.messages()).await.map(|it| drop(it.unwrap())).is_some()

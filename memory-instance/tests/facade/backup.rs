@@ -331,7 +331,7 @@ async fn other_inputs_are_refused() {
     assert!(matches!(newer, BackupError::Newer { found: 7 }));
     assert_eq!(
         newer.to_string(),
-        "the backup was written by a newer version (format 7, this one knows 1); upgrade this program"
+        "the backup was written by a newer version (format 7, this one knows 2); upgrade this program"
     );
     let header = r#"{"memory_backup":1,"key":"p:m:k","created_at":"2026-11-29T00:00:00Z"}"#;
     let part = r#"{"part":{"bytes":9999999999,"sha256":""}}"#;

@@ -563,3 +563,16 @@ async fn huge_timeout_does_not_overflow() {
     world.memory().exclusive(|_| async {}).await.unwrap();
     world.memory().perform_flush().await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn lost_answer_is_no_conflict_of_metadata() {
+    let world = World::new(MemoryResource::new("m", 10_000));
+    let memory = world.memory();
+    world.script(&[Fault::After, Fault::Before, Fault::After]);
+    let done = memory.update_metadata([("state", "open")], Some(0)).await.unwrap();
+    let metadata = done.applied().unwrap();
+    assert_eq!((metadata.revision, metadata.get("state")), (1, Some(&"open".into())));
+    // Another caller with the same values is one.
+    let same = memory.update_metadata([("state", "open")], Some(0)).await.unwrap();
+    assert_eq!(same, Conditional::Conflict(metadata));
+}

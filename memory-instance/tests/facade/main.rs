@@ -56,6 +56,7 @@ mod flush_options;
 mod fork;
 mod isolation;
 mod logs;
+mod metadata;
 #[cfg(feature = "redis")]
 mod on_redis;
 mod panics;

@@ -9,13 +9,13 @@ use memory_flush::{SummarizeError, from_fn};
 use memory_instance::backup::{BackupReader, RestoredTtl};
 use memory_instance::{
     Conditional, FlushMode, ForkOptions, ManagerBuilder, MemoryInstance, MemoryManager,
-    RewriteOutcome, Session,
+    MetadataPatch, RewriteOutcome, Session,
 };
 
 use crate::support::{hybrid, url, with};
 
 /// The ways in of texts that a pattern redacts.
-const REDACTED: [&str; 25] = [
+const REDACTED: [&str; 27] = [
     "append",
     "name",
     "argument",
@@ -41,6 +41,8 @@ const REDACTED: [&str; 25] = [
     "again",
     "imported",
     "newtype",
+    "value",
+    "nested",
 ];
 
 /// The messages that are excluded; no pattern matches them.
@@ -131,6 +133,9 @@ async fn fill(manager: &MemoryManager, privacy: Privacy) {
     assert!(memory.send(&prepared).await.unwrap().outcome.is_duplicate());
     let turn = |session: Session| async move { session.append(user("turn")).await };
     memory.exclusive(turn).await.unwrap().unwrap();
+    let values = serde_json::json!({"state": secret("value"), "more": [{"n": [secret("nested")]}]});
+    let values = MetadataPatch::try_from(values).unwrap();
+    memory.update_metadata(values, Some(0)).await.unwrap().applied().unwrap();
     fill_excluded(&memory, privacy).await;
     fill_flushed(&memory).await;
 
