@@ -359,6 +359,9 @@ pub(crate) async fn check_ttl(store: &dyn MemoryStore, key: &MemoryKey) -> anyho
 async fn is_there(memory: &MemoryInstance) -> anyhow::Result<bool> {
     match memory.counters().await {
         Err(error) if error.store_kind() == Some(&StoreErrorKind::Unfinished) => Ok(true),
+        counters if counters.as_ref().is_ok_and(|counters| counters.appended == 0) => {
+            Ok(memory.metadata().await?.revision > 0)
+        }
         counters => Ok(counters?.appended > 0),
     }
 }

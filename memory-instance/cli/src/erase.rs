@@ -12,8 +12,8 @@ use crate::out::{Out, count};
 /// Erase messages of a memory, present and archived
 ///
 /// All messages that have or had these numbers are removed, also a summary. The messages count as withdrawn, and flushes that
-/// removed one of them can no longer be undone. The reason is recorded, so it must not repeat what is erased. The
-/// command lists summaries that may repeat it, and copies that it could not reach.
+/// removed one of them can no longer be undone. The reason is recorded, so it must not repeat what is erased. Metadata is
+/// left as it is, see memory metadata. The command lists summaries that may repeat it, and copies that it could not reach.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

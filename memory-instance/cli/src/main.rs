@@ -26,6 +26,7 @@ mod import;
 mod kept;
 mod keys;
 mod lease;
+mod metadata;
 mod replace_all;
 mod rewind;
 mod search;
@@ -88,6 +89,7 @@ enum Command {
     Keys(keys::Args),
     Flush(flush::Args),
     Lease(lease::Args),
+    Metadata(metadata::Args),
     Archive(archive::Args),
     Backup(backup::Args),
     Restore(backup::RestoreArgs),
@@ -172,6 +174,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                 Command::Set(args) => args.check()?,
                 Command::Sweep(args) => args.check()?,
                 Command::Lease(args) => args.check()?,
+                Command::Metadata(args) => args.check()?,
                 _ => {}
             }
             let (missing, mode) = match &command {
@@ -191,6 +194,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                     Command::Keys(args) => keys::run(&memories, args, &mut out).await,
                     Command::Flush(args) => flush::run(&memories, args, &mut out).await,
                     Command::Lease(args) => lease::run(&memories, args, &mut out).await,
+                    Command::Metadata(args) => metadata::run(&memories, args, &mut out).await,
                     Command::Archive(args) => archive::run(&memories, args, &mut out).await,
                     Command::Backup(args) => backup::run(&memories, args, &mut out).await,
                     Command::Restore(args) => backup::restore(&memories, args, &mut out).await,

@@ -19,6 +19,7 @@ on_every_store!(
     control_characters_are_escaped_for_people,
     clear_counts_removals_and_still_knows_imports,
     rewind_takes_back_the_newest_messages,
+    metadata_is_printed_and_changed,
     messages_are_replaced_and_pinned,
     erased_messages_and_deleted_memories_are_gone,
     all_messages_are_replaced_by_a_file,
@@ -383,6 +384,44 @@ fn cleared_tool_results_are_shown_and_undone(folder: &Folder) {
     assert!(refused.err.contains("flushing_strategy.clear_tool_results"), "{}", refused.err);
 }
 
+fn metadata_is_printed_and_changed(folder: &Folder) {
+    with_talk(folder);
+    let of = |more: &[&str]| {
+        let args = [&["metadata", "--key", "case:k 1"], more].concat();
+        folder.run_words(args)
+    };
+    let json = |said: Said| -> Value {
+        assert_eq!(said.code, Some(0), "{said:?}");
+        serde_json::from_str(&said.out).unwrap()
+    };
+    let none = json!({"revision": 0, "values": {}, "updated_at": null});
+    assert_eq!(json(of(&[])), none);
+    let set = json(of(&["--set", "customer=ACME", "--set", "n=12345678901234567890123"]));
+    assert_eq!((&set["revision"], &set["values"]["customer"]), (&json!(1), &json!("ACME")));
+    let printed = of(&["--unset", "customer", "--set", "open=true", "--expect", "1"]);
+    assert!(
+        printed.out.contains(r#""values":{"n":12345678901234567890123,"open":true}"#),
+        "{printed:?}"
+    );
+    assert_eq!(json(of(&[])), json(printed));
+    for (more, code, text) in [
+        (&["--set", "n=2", "--expect", "1"][..], 1, "has revision 2, not the expected one"),
+        (&["--expect", "2"], 2, "--expect needs a change"),
+        (&["--set", "n=2", "--unset", "n"], 2, "`n` is set and unset"),
+        (&["--set", "n"], 2, "name=value"),
+    ] {
+        let said = of(more);
+        assert_eq!(said.code, Some(code), "{said:?}");
+        assert!(said.err.contains(text), "{said:?}");
+    }
+    // What is no message stays without one.
+    let key = ["--key", "case:k 1"];
+    folder.run_words([&["clear", "--purge", "--yes"], &key[..]].concat());
+    assert_eq!(json(of(&[]))["revision"], 2);
+    folder.run_words([&["delete", "--yes"], &key[..]].concat());
+    assert_eq!(of(&[]).code, Some(1));
+}
+
 fn rewind_takes_back_the_newest_messages(folder: &Folder) {
     with_talk(folder);
     let before = folder.run_words(one(&["health", "--json"])).out;
@@ -611,6 +650,7 @@ fn every_command_teaches_by_example() {
         "keys",
         "flush",
         "lease",
+        "metadata",
         "archive",
         "backup",
         "restore",
