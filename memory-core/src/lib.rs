@@ -37,6 +37,7 @@ pub mod resource;
 mod search;
 #[doc(hidden)]
 pub mod sibling;
+pub mod stats;
 pub mod store;
 mod stored;
 #[cfg(test)]

@@ -23,6 +23,7 @@ mod replace_all;
 mod rewrite;
 mod search;
 mod shutdown;
+mod stats;
 mod sweep;
 mod version;
 mod views;
@@ -102,6 +103,7 @@ pub use memory_core::plan::{
 pub use memory_core::profile::ProfileName;
 pub use memory_core::request::{Repair, RepairKind};
 pub use memory_core::resource::{PriorityBlock, Tokenizer};
+pub use memory_core::stats::{GroupBy, GroupStats, MessageStats};
 pub use memory_core::store::{
     Appended, ClearReceipt, Cleared, Counters, Cursor, ExpiredMemories, FlushReceipt, FoundIn,
     Indexing, Metadata, MetadataError, MetadataPatch, Page, ReplacedAll, SearchCoverage, SearchHit,

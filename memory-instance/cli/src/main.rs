@@ -30,6 +30,7 @@ mod metadata;
 mod replace_all;
 mod rewind;
 mod search;
+mod stats;
 mod sweep;
 mod tail;
 
@@ -103,6 +104,7 @@ enum Command {
     Rewind(rewind::Args),
     Search(search::Args),
     Set(edit::SetArgs),
+    Stats(stats::Args),
     Sweep(sweep::Args),
     Tail(tail::Args),
     #[cfg(feature = "full")]
@@ -208,6 +210,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                     Command::Rewind(args) => rewind::run(&memories, args, &mut out).await,
                     Command::Search(args) => search::run(&memories, args, &mut out).await,
                     Command::Set(args) => edit::set(&memories, args, &mut out).await,
+                    Command::Stats(args) => stats::run(&memories, args, &mut out).await,
                     Command::Sweep(args) => sweep::run(&memories, args, &mut out).await,
                     Command::Tail(args) => tail::run(&memories, args, &mut out).await,
                     Command::Demo | Command::Config(_) => Ok(()),

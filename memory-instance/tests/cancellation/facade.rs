@@ -15,8 +15,8 @@ use memory_flush::{
 };
 use memory_instance::backup::{BackupReader, RestoredTtl};
 use memory_instance::{
-    Change, ExclusiveError, FlushOptions, ForkOptions, MemoryError, MemoryInstance, OnFailure,
-    Session, SweepOptions, Usage, Version, WatchFrom, WindowOptions,
+    Change, ExclusiveError, FlushOptions, ForkOptions, GroupBy, MemoryError, MemoryInstance,
+    OnFailure, Session, SweepOptions, Usage, Version, WatchFrom, WindowOptions,
 };
 use memory_lock::LockOptions;
 use memory_lock_testkit::{Cut, until};
@@ -84,6 +84,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance::send, with a flush that it finds due",
     "MemoryInstance::set_content_type",
     "MemoryInstance::set_priority",
+    "MemoryInstance::stats",
     "MemoryInstance::token_count",
     "MemoryInstance::undo_flush",
     "MemoryInstance::update_metadata",
@@ -670,6 +671,10 @@ async fn read(case: &Case<'_>, operation: &str, cut: Cut) -> bool {
             "MemoryInstance::counters" => {
                 let done = cut.off(memory.counters()).await.map(Result::unwrap);
                 done.map(|there| assert_eq!(there, before.head.counters, "{what}")).is_some()
+            }
+            "MemoryInstance::stats" => {
+                let done = cut.off(memory.stats(Some(GroupBy::Role))).await.map(Result::unwrap);
+                done.map(|stats| assert_eq!(stats.messages, all, "{what}")).is_some()
             }
             "MemoryInstance::receipts" => {
                 let done = cut.off(memory.receipts()).await.map(Result::unwrap);

@@ -67,6 +67,7 @@ mod rollback;
 mod search;
 mod secrets;
 mod shutdown;
+mod stats;
 mod support;
 mod system_prompt;
 mod tokens;

@@ -26,6 +26,7 @@ on_every_store!(
     archive_lists_and_undoes_removals,
     search_finds_present_and_archived_messages,
     cleared_tool_results_are_shown_and_undone,
+    stats_are_grouped_by_a_property,
     sweep_removes_unused_memories_on_demand,
 );
 
@@ -63,6 +64,21 @@ fn sweep_removes_unused_memories_on_demand(folder: &Folder) {
     assert_eq!((&swept["dry_run"], &swept["more"]), (&json!(false), &json!(false)));
     assert_eq!(folder.json("sweep --json")["memories"], json!(0));
     assert!(folder.ok("keys").ends_with("1 memory, 4 messages\n"));
+}
+
+fn stats_are_grouped_by_a_property(folder: &Folder) {
+    with_talk(folder);
+    let stats = folder.run_words(one(&["stats", "--by", "extra.name", "--json"]));
+    let stats: Value = serde_json::from_str(&stats.out).unwrap();
+    let group = |name, tokens: u32| {
+        let average = f64::from(tokens);
+        json!({"name": name, "messages": 1, "tokens": tokens, "average_tokens": average})
+    };
+    assert_eq!((&stats["messages"], &stats["average_tokens"]), (&json!(4), &json!(10.75)));
+    assert_eq!(stats["groups"][1], group("ann", 9), "{stats}");
+    let table = folder.run_words(one(&["stats", "--by", "role"])).out;
+    assert!(table.contains("assistant") && table.contains("default:default:case:k%201"), "{table}");
+    assert_eq!(folder.run_words(one(&["stats", "--by", "team"])).code, Some(2));
 }
 
 fn one<'a>(command: &[&'a str]) -> Vec<&'a str> {
