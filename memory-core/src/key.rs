@@ -1,5 +1,6 @@
 //! Storage keys, validated when they are parsed.
 
+mod pattern;
 mod prefix;
 
 use std::borrow::Borrow;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
 
+pub use self::pattern::KeyPattern;
 pub use self::prefix::KeyPrefix;
 
 /// The longest key, in bytes of its encoded form; longer ones end in a hash.
@@ -113,6 +115,14 @@ impl MemoryKey {
         format!("{}{FLUSH_LEASE_SUFFIX}", self.0)
     }
 
+    /// The SHA-256 of the encoded key, in hexadecimal digits, as in the audit log: it names a memory without its key.
+    #[must_use]
+    pub fn sha256(&self) -> String {
+        let mut digits = String::with_capacity(64);
+        push_digits(&mut digits, &Sha256::digest(self.0.as_bytes()));
+        digits
+    }
+
     /// The memory id; for a key that ends in a hash, its readable part.
     #[must_use]
     pub fn memory_id(&self) -> String {
@@ -183,10 +193,14 @@ fn shorten(encoded: &str) -> String {
     let mut short = String::with_capacity(MAX_KEY_BYTES);
     short.push_str(encoded.get(..cut).unwrap_or_default());
     short.push_str("%~");
-    for byte in hash {
-        let _ = write!(short, "{byte:02x}");
-    }
+    push_digits(&mut short, &hash);
     short
+}
+
+fn push_digits(out: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        let _ = write!(out, "{byte:02x}");
+    }
 }
 
 /// The text of the key, shared.

@@ -60,7 +60,7 @@ pub use crate::counters::{Counters, Tally};
 pub use crate::erasure::{
     AffectedSummary, Erased, Erasure, Evidence, KEPT_ERASURES, RemainingCopy, Scrubbed,
 };
-pub use crate::key::KeyPrefix;
+pub use crate::key::{KeyPattern, KeyPrefix};
 pub use crate::metadata::{Metadata, MetadataError, MetadataPatch};
 pub use crate::receipt::{
     FlushReceipt, KEPT_RECEIPTS, ReplacedRecord, SequenceSet, Shortfall, SummaryRecord,

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use memory_core::resource::{ExclusionReason, RedactPreset};
 use memory_core::store::{Applied, FlushReceipt, NewMessage, Splice};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use crate::error::WriteError;
 use crate::inner::Inner;
@@ -232,7 +231,7 @@ impl<'a> AuditEvent<'a> {
             outcome,
             project: key.parts().map(|(project, ..)| project).unwrap_or_default(),
             memory_id: &inner.rules.resource.id,
-            key_hash: hex(&Sha256::digest(key.as_str())),
+            key_hash: key.sha256(),
             messages: 0,
             tokens: 0,
             reason: None,
@@ -260,10 +259,6 @@ impl Drop for Audit<'_> {
 
 /// The sink of a manager.
 pub(crate) type Sink = Option<Arc<dyn AuditSink>>;
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 #[cfg(test)]
 mod tests {

@@ -120,6 +120,14 @@ pub enum MemoryError {
         /// The problem and the remedy.
         reason: String,
     },
+    /// An operation that cannot be executed as it was requested.
+    #[error("{operation}: {reason}")]
+    Operation {
+        /// The attempted operation.
+        operation: &'static str,
+        /// The problem and the remedy.
+        reason: String,
+    },
     /// A write through a read-only handle.
     #[error("{operation} {key}: this handle is read-only; open the memory read-write")]
     ReadOnly {

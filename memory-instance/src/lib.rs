@@ -18,6 +18,7 @@ mod flush;
 mod fork;
 mod health;
 mod lease;
+mod list_keys;
 mod metadata;
 mod replace_all;
 mod rewrite;
@@ -76,6 +77,7 @@ pub use fork::{ForkOptions, ForkReceipt};
 pub use instance::MemoryInstance;
 pub use lease::Leases;
 pub use lifecycle::ShutdownReport;
+pub use list_keys::KeyListing;
 pub use manager::{MemoryManager, OpenWarning};
 pub use open::{check_url, without_password};
 pub use prepared::PreparedAppend;
@@ -106,8 +108,8 @@ pub use memory_core::resource::{PriorityBlock, Tokenizer};
 pub use memory_core::stats::{GroupBy, GroupStats, MessageStats};
 pub use memory_core::store::{
     Appended, ClearReceipt, Cleared, Counters, Cursor, ExpiredMemories, FlushReceipt, FoundIn,
-    Indexing, Metadata, MetadataError, MetadataPatch, Page, ReplacedAll, SearchCoverage, SearchHit,
-    SearchQuery, SearchResults, SearchScope, Version, WriteId, WriterId,
+    Indexing, KeyPattern, Metadata, MetadataError, MetadataPatch, Page, ReplacedAll,
+    SearchCoverage, SearchHit, SearchQuery, SearchResults, SearchScope, Version, WriteId, WriterId,
 };
 pub use memory_core::{
     ContentType, Entry, ErrorCode, MemoryHealth, MemoryKey, MemoryResource, MemoryStore, Message,

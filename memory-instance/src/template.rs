@@ -10,6 +10,7 @@ use tera::{Context, Kwargs, State, Tera, TeraResult};
 use self::form::{MAX_TEMPLATE_BYTES, read_form};
 
 mod form;
+mod pattern;
 
 /// The variables of key templates: those of the workflow, and any that the caller adds.
 ///
@@ -127,9 +128,16 @@ impl KeyTemplate {
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
         let refuse = |problem| TemplateError::Syntax { template: shown(text), problem };
         let form = read_form(text).map_err(refuse)?;
+        Self::compile(text, &form)
+    }
+
+    fn compile(text: &str, form: &str) -> Result<Self, TemplateError> {
         let mut tera = Tera::default();
         bound(&mut tera);
-        tera.add_raw_template(NAME, &form).map_err(|error| refuse(first_line(&error)))?;
+        tera.add_raw_template(NAME, form).map_err(|error| TemplateError::Syntax {
+            template: shown(text),
+            problem: first_line(&error),
+        })?;
         // Keys are not HTML, so nothing in them is escaped.
         tera.autoescape_on(Vec::<&str>::new());
         Ok(Self { tera, text: text.to_owned() })

@@ -217,7 +217,8 @@ pub(crate) struct Memories {
     pub(crate) resource: MemoryResource,
     /// Whether the user gave `--resource`.
     pub(crate) resource_given: bool,
-    key: Option<String>,
+    /// The template that the user gave.
+    pub(crate) key: Option<String>,
     pub(crate) variables: KeyContext,
 }
 

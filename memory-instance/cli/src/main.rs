@@ -26,6 +26,7 @@ mod import;
 mod kept;
 mod keys;
 mod lease;
+mod list_keys;
 mod metadata;
 mod replace_all;
 mod rewind;
@@ -88,6 +89,7 @@ enum Command {
     Context(context::Args),
     Health(health::Args),
     Keys(keys::Args),
+    ListKeys(list_keys::Args),
     Flush(flush::Args),
     Lease(lease::Args),
     Metadata(metadata::Args),
@@ -194,6 +196,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                     Command::Context(args) => context::run(&memories, args, &mut out).await,
                     Command::Health(args) => health::run(&memories, args, &mut out).await,
                     Command::Keys(args) => keys::run(&memories, args, &mut out).await,
+                    Command::ListKeys(args) => list_keys::run(&memories, args, &mut out).await,
                     Command::Flush(args) => flush::run(&memories, args, &mut out).await,
                     Command::Lease(args) => lease::run(&memories, args, &mut out).await,
                     Command::Metadata(args) => metadata::run(&memories, args, &mut out).await,

@@ -31,6 +31,7 @@ impl MemoryError {
             | Self::EmptyBatch { .. }
             | Self::Excluded { .. }
             | Self::Options { .. }
+            | Self::Operation { .. }
             | Self::ReadOnly { .. }
             | Self::Context { .. }
             | Self::NoOpenCall { .. }
@@ -74,6 +75,7 @@ impl MemoryError {
             | Self::EmptyBatch { .. }
             | Self::Excluded { .. }
             | Self::Options { .. }
+            | Self::Operation { .. }
             | Self::Message(_) => ErrorCode::InvalidOperation,
             Self::NoOpenCall { .. } | Self::UnknownResource { .. } | Self::UnknownAgent { .. } => {
                 ErrorCode::NotFound

@@ -18,15 +18,23 @@ const TAGS: [&str; 4] = ["if", "elif", "else", "endif"];
 /// Words that count as operators.
 const OPERATORS: [&str; 6] = ["not", "and", "or", "in", "is", "if"];
 
+/// The wildcard of patterns, if it is in the text of a template and not in a tag.
+pub(super) const WILDCARD: char = '*';
+
 /// Checks the form of a template, and removes the leading dot of Go-style names.
 pub(super) fn read_form(text: &str) -> Result<String, String> {
+    read_form_with(text, WILDCARD)
+}
+
+/// The same, with this letter in place of each wildcard.
+pub(super) fn read_form_with(text: &str, wildcard: char) -> Result<String, String> {
     if text.len() > MAX_TEMPLATE_BYTES {
         return Err(format!(
             "has {} bytes, over the limit of {MAX_TEMPLATE_BYTES}; shorten it",
             text.len()
         ));
     }
-    let mut form = Form { out: String::with_capacity(text.len()), rest: text };
+    let mut form = Form { out: String::with_capacity(text.len()), rest: text, wildcard };
     let mut tags = 0;
     while let Some(open) = form.take_text() {
         if open == "{#" {
@@ -45,6 +53,7 @@ pub(super) fn read_form(text: &str) -> Result<String, String> {
 struct Form<'a> {
     out: String,
     rest: &'a str,
+    wildcard: char,
 }
 
 impl Form<'_> {
@@ -60,16 +69,16 @@ impl Form<'_> {
             .into_iter()
             .filter_map(|open| Some((self.rest.find(open)?, open)))
             .min();
-        match found {
-            Some((start, open)) => {
-                self.take(start + open.len());
-                Some(open)
-            }
-            None => {
-                self.take(self.rest.len());
-                None
-            }
-        }
+        let (text, rest) = match found {
+            Some((start, _)) => self.rest.split_at_checked(start).unwrap_or((self.rest, "")),
+            None => (self.rest, ""),
+        };
+        let letter = |letter| if letter == WILDCARD { self.wildcard } else { letter };
+        self.out.extend(text.chars().map(letter));
+        self.rest = rest;
+        let (_, open) = found?;
+        self.take(open.len());
+        Some(open)
     }
 
     fn take_comment(&mut self) {

@@ -15,8 +15,8 @@ use memory_flush::{
 };
 use memory_instance::backup::{BackupReader, RestoredTtl};
 use memory_instance::{
-    Change, ExclusiveError, FlushOptions, ForkOptions, GroupBy, MemoryError, MemoryInstance,
-    OnFailure, Session, SweepOptions, Usage, Version, WatchFrom, WindowOptions,
+    Change, ExclusiveError, FlushOptions, ForkOptions, GroupBy, KeyPattern, MemoryError,
+    MemoryInstance, OnFailure, Session, SweepOptions, Usage, Version, WatchFrom, WindowOptions,
 };
 use memory_lock::LockOptions;
 use memory_lock_testkit::{Cut, until};
@@ -94,6 +94,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryManager::keys",
     "MemoryManager::shutdown, with a flush under way",
     "MemoryManager::keys_with_prefix",
+    "MemoryManager::list_keys",
     "MemoryManager::scrub",
     "MemoryManager::sweep",
     "PreparedTurn::send",
@@ -534,6 +535,13 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             let listing = manager.keys_with_prefix(resource, "", None, most);
             let done = cut.off(listing).await.map(Result::unwrap);
             done.map(|keys| assert!((1..=3).contains(&keys.len()), "{what}: {keys:?}")).is_some()
+        }
+        "MemoryManager::list_keys" => {
+            let most = NonZeroUsize::new(3).unwrap();
+            let (resource, all) = (&case.memory.resource().id, KeyPattern::parse("*"));
+            let done = cut.off(case.world.manager.list_keys(resource, &all, None, most)).await;
+            let keys = done.map(|listing| listing.unwrap().keys.len());
+            keys.map(|keys| assert!((1..=3).contains(&keys), "{what}: {keys}")).is_some()
         }
         "MemoryManager::shutdown, with a flush under way" => {
             let (store, locks) = (case.world.manager.store(), case.world.manager.locks());

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use memory_core::{MemoryKey, MemoryResource, Message};
-use memory_instance::{KeyContext, MemoryError, MemoryManager};
+use memory_instance::{KeyContext, KeyPattern, MemoryError, MemoryManager};
 use memory_lock::{Clock, ClockExt as _};
 
 use crate::support::{On, texts, with};
@@ -11,6 +11,7 @@ use crate::support::{On, texts, with};
 on_every_backend![
     keys_projects_and_resources_are_isolated,
     keys_are_listed_by_prefix,
+    pattern_lists_only_its_resource,
     ten_thousand_instances_work_at_once,
     template_selects_the_memory,
     instance_cache_is_bounded,
@@ -74,6 +75,52 @@ async fn keys_projects_and_resources_are_isolated(on: On) {
     assert_eq!(texts(&memories[1]).await, ["1"]);
     let keys = world.manager.keys(None, NonZeroUsize::new(10).unwrap()).await.unwrap();
     assert_eq!(keys.len(), 4);
+}
+
+async fn pattern_lists_only_its_resource(on: On) {
+    let builder =
+        with(MemoryResource::new("m", 1_000)).with_resource(MemoryResource::new("n", 1_000));
+    let world = on.world(builder).await;
+    let manager = &world.manager;
+    let (store, locks) = (manager.store().clone(), manager.locks().clone());
+    let resource = MemoryResource::new("m", 1_000);
+    let builder = MemoryManager::builder().with_project("other").with_clock(Clock::tokio());
+    let other = builder.with_resource(resource).build(store, locks).unwrap();
+    let long = format!("a-{}", "k".repeat(600));
+    for (manager, resource, key) in [
+        (manager, "m", "a-1:x"),
+        (manager, "m", "a-2:x"),
+        (manager, "m", "a-2:y"),
+        (manager, "m", "a*:x"),
+        (manager, "m", &long),
+        (manager, "n", "a-1:x"),
+        (&other, "m", "a-3:x"),
+    ] {
+        manager.memory(resource, key).unwrap().append(Message::user("hi")).await.unwrap();
+    }
+    let listed = async |pattern: &KeyPattern, after: Option<&MemoryKey>, limit| {
+        let limit = NonZeroUsize::new(limit).unwrap();
+        let listing = manager.list_keys("m", pattern, after, limit).await.unwrap();
+        let name = |key: &MemoryKey| key.parts().map_or_else(String::new, |(.., name)| name);
+        (listing.keys.iter().map(name).collect::<Vec<_>>(), listing.truncated)
+    };
+    let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+    let ends = KeyPattern::parse("a*:x");
+    assert_eq!(listed(&ends, None, 3).await, (names(&["a*:x", "a-1:x", "a-2:x"]), false));
+    assert_eq!(listed(&ends, None, 2).await, (names(&["a*:x", "a-1:x"]), true));
+    let after = MemoryKey::new(manager.project(), "m", "a-1:x").unwrap();
+    assert_eq!(listed(&ends, Some(&after), 1).await, (names(&["a-2:x"]), false));
+    let letter = KeyPattern::from_texts(["a*", ""]);
+    assert_eq!(listed(&letter, None, 9).await, (names(&["a*:x"]), false));
+    let all = KeyPattern::parse("a-*");
+    let four = (names(&["a-1:x", "a-2:x", "a-2:y", ""]), false);
+    assert_eq!(listed(&all, None, 4).await, four, "the long key has no name");
+    assert!(listed(&all, None, 3).await.1);
+    let one = KeyPattern::from_texts(["a-2:y"]);
+    assert_eq!(listed(&one, None, 1).await, (names(&["a-2:y"]), false));
+    let too_many = NonZeroUsize::new(50_001).unwrap();
+    let refused = manager.list_keys("m", &all, None, too_many).await.unwrap_err();
+    assert_eq!(refused.code().as_str(), "invalid_operation");
 }
 
 async fn keys_are_listed_by_prefix(on: On) {

@@ -10,6 +10,7 @@ use crate::support::{Folder, Said, counts, lines};
 
 on_every_store!(
     keys_lists_what_there_is,
+    list_keys_follows_its_pattern,
     lease_shows_and_breaks,
     memory_of_another_resource_is_found_by_key,
     tail_shows_the_last_messages_and_follows,
@@ -127,6 +128,28 @@ fn keys_lists_what_there_is(folder: &Folder) {
     );
     let table = folder.ok("keys");
     assert!(table.contains("case:k 1") && table.ends_with("1 memory, 4 messages\n"), "{table}");
+}
+
+fn list_keys_follows_its_pattern(folder: &Folder) {
+    folder.write("hi.jsonl", r#"{"role":"user","content":"hi"}"#);
+    folder.write("sales.yaml", "id: sales\nmax_tokens: 8000\n");
+    for key in ["a-1", "a-2", "*-1"] {
+        folder.ok(&format!("import hi.jsonl --json --key {key}"));
+    }
+    folder.ok("import hi.jsonl --json --key a-1 --resource sales.yaml");
+    let keys = |line: &str| folder.json(&format!("list-keys --json {line}"));
+    let listed =
+        |keys: &[&str], truncated| json!({"keys": keys, "hashed": false, "truncated": truncated});
+    assert_eq!(keys("--key *-1"), listed(&["default:default:%2A-1", "default:default:a-1"], false));
+    assert_eq!(keys("--key {{v}}-1* --var v=*"), listed(&["default:default:%2A-1"], false));
+    assert_eq!(keys("--limit 1 --key a*"), listed(&["default:default:a-1"], true));
+    assert_eq!(keys("--of sales"), listed(&["default:sales:a-1"], false));
+    let hash = "7c419ed0759452ebd4c4b49d3e87e166732889f0288ed85378ff7a6bbeffacfb";
+    assert_eq!(keys("--key a-2 --hashed")["keys"], json!([hash]));
+    let said = folder.run("list-keys --key a-*");
+    assert_eq!(said.out, "default:default:a-1\ndefault:default:a-2\n");
+    assert_eq!(said.err, "2 memories of resource `default` in project `default`\n");
+    assert_eq!(folder.run("list-keys --limit 50001").code, Some(2));
 }
 
 fn memory_of_another_resource_is_found_by_key(folder: &Folder) {
