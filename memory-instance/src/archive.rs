@@ -182,7 +182,7 @@ impl MemoryInstance {
     #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn purge(&self) -> Result<Cleared, MemoryError> {
         self.writable("purge")?;
-        self.inner.clear_measured(None, None).await
+        self.inner.clear_measured(None, None, None).await
     }
 }
 

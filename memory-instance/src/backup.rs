@@ -1,6 +1,7 @@
 //! Backups and copies of whole memories.
 
 mod chunks;
+mod clear;
 mod encoder;
 mod error;
 mod format;
@@ -8,12 +9,13 @@ mod reader;
 mod target;
 
 use memory_core::MemoryKey;
-use memory_core::store::{Counters, Frame, FrameWriters};
+use memory_core::store::{Counters, Cursor, Frame, FrameWriters, Version};
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use self::chunks::Chunks as _;
 pub(crate) use self::chunks::{AT_ONCE, Extent, Stopped, StoreReader, id_of_copy};
+use self::chunks::{Chunk, Chunks as _};
+pub use self::clear::{BackupSink, BackupStream, ClearedWithBackup};
 use self::encoder::Encoder;
 pub use self::error::BackupError;
 use self::format::{Header, version_for};
@@ -94,27 +96,9 @@ impl MemoryInstance {
         &self,
         to: impl AsyncWrite + Unpin + Send,
     ) -> Result<CopyReceipt, BackupError> {
-        let stopped = |stopped| self.inner.stopped("back up", stopped);
-        let mut reader = StoreReader::new(&self.inner, FrameWriters::Included).await?;
-        let (key, frame) = (self.key().clone(), reader.frame().clone());
-        if !frame.is_written() {
-            return Err(BackupError::NoMemory(key));
-        }
-        if !frame.counters.is_conserved() {
-            return Err(BackupError::Drifted(key));
-        }
-        let mut encoder = Encoder::new(to);
-        let created_at = self.inner.backend.now();
-        let memory_backup = version_for(&frame);
-        let header = Header { memory_backup, key: key.clone(), created_at };
-        encoder.begin(&header, &frame).await?;
-        while let Some(chunk) = reader.next().await.map_err(stopped)? {
-            encoder.chunk(&chunk).await?;
-        }
-        let (end, _) = encoder.finish().await?;
-        let counters = frame.counters;
-        let (archived, sha256) = (end.archived, Some(end.sha256));
-        Ok(CopyReceipt { key, counters, archived, sha256, completed_before: false })
+        let done = self.inner.back_up(to).await;
+        let (receipt, _) = done.map_err(|stopped| self.inner.stopped("back up", stopped))?;
+        Ok(receipt)
     }
 
     /// Restores a backup as this memory, which must not exist. The restored memory equals the original, and retries of
@@ -189,6 +173,40 @@ impl MemoryInstance {
 }
 
 impl Inner {
+    /// Writes a backup; returns the version of the memory that it has.
+    async fn back_up(
+        &self,
+        to: impl AsyncWrite + Unpin + Send,
+    ) -> Result<(CopyReceipt, Version), Stopped> {
+        let mut reader = StoreReader::new(self, FrameWriters::Included).await?;
+        let (key, frame) = (self.key.clone(), reader.frame().clone());
+        if !frame.is_written() {
+            return Err(BackupError::NoMemory(key).into());
+        }
+        if !frame.counters.is_conserved() {
+            return Err(BackupError::Drifted(key).into());
+        }
+        let mut encoder = Encoder::new(to);
+        let created_at = self.backend.now();
+        let memory_backup = version_for(&frame);
+        let header = Header { memory_backup, key: key.clone(), created_at };
+        encoder.begin(&header, &frame).await?;
+        let mut end = Cursor::from(frame.generation);
+        while let Some(chunk) = reader.next().await? {
+            if let Chunk::Messages(messages) = &chunk
+                && let Some(newest) = messages.last()
+            {
+                end = Cursor::at(frame.generation, &newest.meta);
+            }
+            encoder.chunk(&chunk).await?;
+        }
+        let (summary, _) = encoder.finish().await?;
+        let counters = frame.counters;
+        let (archived, sha256) = (summary.archived, Some(summary.sha256));
+        let receipt = CopyReceipt { key, counters, archived, sha256, completed_before: false };
+        Ok((receipt, Version::at_end(end)))
+    }
+
     /// The error of a copy that stopped.
     pub(crate) fn stopped(&self, operation: &'static str, stopped: Stopped) -> BackupError {
         match stopped {

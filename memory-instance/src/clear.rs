@@ -1,7 +1,7 @@
 //! Removal of all messages of a memory.
 
 use memory_core::lease::LeaseProof;
-use memory_core::store::{Clear, Cleared, Retention};
+use memory_core::store::{Clear, Cleared, Retention, Version};
 use tokio::time::Instant;
 
 use crate::erase::ForgetView;
@@ -46,7 +46,7 @@ impl MemoryInstance {
     #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn clear(&self) -> Result<Cleared, MemoryError> {
         self.writable("clear")?;
-        self.inner.clear_measured(None, self.inner.rules.archive).await
+        self.inner.clear_measured(None, self.inner.rules.archive, None).await
     }
 }
 
@@ -56,9 +56,10 @@ impl Inner {
         &self,
         lease: Option<LeaseProof>,
         archive: Option<Retention>,
+        expected: Option<Version>,
     ) -> Result<Cleared, MemoryError> {
         let started = Instant::now();
-        let cleared = self.clear(lease, archive).await;
+        let cleared = self.clear(lease, archive, expected).await;
         self.rules.telemetry.ended(Operation::Clear, started, &cleared);
         cleared
     }
@@ -68,8 +69,9 @@ impl Inner {
         &self,
         lease: Option<LeaseProof>,
         archive: Option<Retention>,
+        expected: Option<Version>,
     ) -> Result<Cleared, MemoryError> {
         let _forget = ForgetView(&self.backend.views, &self.key);
-        self.write_new(lease, |write| Clear { write, archive }).await
+        self.write_new(lease, |write| Clear { write, archive, expected }).await
     }
 }

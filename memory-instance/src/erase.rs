@@ -327,7 +327,7 @@ impl Inner {
             if messages == before {
                 messages = messages.saturating_add(head.counters.present.messages);
             }
-            self.clear(Some(memory.proof()), None).await?;
+            self.clear(Some(memory.proof()), None, None).await?;
         }
         Err(self.contended("delete"))
     }

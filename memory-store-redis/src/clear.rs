@@ -10,6 +10,7 @@ use memory_redis_link::{LinkError, Reply};
 use redis::Cmd;
 
 use crate::archive;
+use crate::codec;
 use crate::commands::{Answer, decoded, named, right};
 use crate::error::store_error;
 use crate::scripts::CLEAR;
@@ -49,6 +50,7 @@ impl RedisStore {
         named(&mut call, clear.write);
         call.arg(clear.spread());
         call.arg(archive::settings(clear.archive));
+        call.arg(clear.expected.map(|at| codec::snapshot(at.cursor())).unwrap_or_default());
         (call, token)
     }
 

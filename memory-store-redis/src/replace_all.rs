@@ -11,7 +11,7 @@ use memory_redis_link::{LinkError, Shown};
 
 use crate::append::micros;
 use crate::clear::ClearAnswer;
-use crate::codec::{self, Encoded};
+use crate::codec::Encoded;
 use crate::error::store_error;
 use crate::store::RedisStore;
 
@@ -27,10 +27,10 @@ impl RedisStore {
         let refuse = |kind: StoreErrorKind| StoreError::new(OPERATION, kind).not_applied().at(key);
         replace.check().map_err(refuse)?;
         let batch = &replace.batch;
-        let clear = Clear { archive: replace.archive, ..Clear::new(batch.write) };
+        let (archive, expected) = (replace.archive, batch.expected);
+        let clear = Clear { archive, expected, ..Clear::new(batch.write) };
         let (mut call, token) = self.clear_call(key, access, &clear);
         call.arg(micros(batch.ttl));
-        call.arg(batch.expected.map(|at| codec::snapshot(at.cursor())).unwrap_or_default());
         let mut classes: BTreeMap<String, Tally> = BTreeMap::new();
         for message in batch.messages.iter() {
             classes.entry(message.class().to_string()).or_default().add(message.tokens);

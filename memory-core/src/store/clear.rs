@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::generation::spread_of_write;
-use super::{Retention, WriteId};
+use super::{Head, Newest, Retention, Version, WriteId};
 use crate::counters::{Counters, Tally};
 
 /// A request to clear a memory.
@@ -16,13 +16,25 @@ pub struct Clear {
     /// can then no longer be undone. A clear of a memory without messages archives nothing.
     #[serde(default)]
     pub archive: Option<Retention>,
+    /// Clears only if the memory has exactly the messages that a reader up to this version has read.
+    #[serde(default)]
+    pub expected: Option<Version>,
 }
 
 impl Clear {
-    /// A clear without an archive.
+    /// A clear without an archive, in whatever state the memory is.
     #[must_use]
     pub const fn new(write: WriteId) -> Self {
-        Self { write, archive: None }
+        Self { write, archive: None, expected: None }
+    }
+
+    /// Whether a memory with this head and this newest present message is in the expected state. Unlike a
+    /// [version](Version::is_current), that state also ends when an older message is replaced or removed.
+    #[must_use]
+    pub fn is_expected(&self, head: &Head, newest: Option<Newest>) -> bool {
+        self.expected.is_none_or(|expected| {
+            expected.cursor().generation == head.generation && expected.is_current(head, newest)
+        })
     }
 
     /// The distance beyond the next generation, as used by [`Generation::after`](crate::store::Generation::after).

@@ -103,10 +103,11 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
     ///
     /// # Correctness
     /// Sequence numbers continue, and the generation changes. A retry is recognized by its [`WriteId`], as for an
-    /// append, and its answer has no [receipt](Cleared::receipt).
+    /// append, and its answer has no [receipt](Cleared::receipt). A clear with an [expected version](Clear::expected) is
+    /// refused if a message was appended, replaced or removed since.
     ///
     /// # Errors
-    /// As [`append`](Self::append).
+    /// [`StoreErrorKind::Conflict`] if the memory is not in the expected state; otherwise as [`append`](Self::append).
     ///
     /// # Cancel safety
     /// As [`append`](Self::append).

@@ -176,17 +176,23 @@ impl MemoryState {
     /// [`MemoryStore::clear`](crate::MemoryStore::clear) at this time.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Fenced`].
+    /// [`StoreErrorKind::Conflict`], [`StoreErrorKind::Fenced`].
     pub fn clear(
         &mut self,
         access: Access,
         clear: &Clear,
         now: Timestamp,
     ) -> Result<Cleared, StoreErrorKind> {
+        let is_expected = self.is_as_expected(clear, now);
         self.change(now, |memory| {
             let mut receipt = None;
             if memory.earlier(clear.write)?.is_none() {
-                raise_fence(&mut memory.head.fence, access.lease)?;
+                let mut fence = memory.head.fence;
+                raise_fence(&mut fence, access.lease)?;
+                if !is_expected {
+                    return Err(StoreErrorKind::Conflict);
+                }
+                memory.head.fence = fence;
                 memory.wrote(clear.write, None, now, usize::MAX);
                 receipt = Some(memory.remove_all(clear.archive, clear.spread(), now));
             }
@@ -319,6 +325,15 @@ impl MemoryState {
         }
         let newest = self.messages.values().next_back().map(|newest| newest.meta.newest());
         expected.is_current(&self.head, newest)
+    }
+
+    /// Whether the memory is in the state that a clear expects.
+    fn is_as_expected(&self, clear: &Clear, now: Timestamp) -> bool {
+        if !self.is_alive(now) {
+            return clear.expected.is_none_or(|expected| expected == Version::default());
+        }
+        let newest = self.messages.values().next_back().map(|newest| newest.meta.newest());
+        clear.is_expected(&self.head, newest)
     }
 
     /// Whether messages were appended after the newest one that the planner saw.

@@ -1,5 +1,7 @@
 //! `memory backup` and `memory restore`.
 
+mod sink;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -8,6 +10,7 @@ use memory_instance::{MemoryError, MemoryInstance};
 use tokio::fs::{self, File};
 use tokio::io::{AsyncRead, BufWriter};
 
+pub(crate) use self::sink::FileSink;
 use crate::args::Memories;
 use crate::failure::note;
 use crate::out::{Out, count};

@@ -1,6 +1,9 @@
 //! `memory clear`.
 
+use std::path::PathBuf;
+
 use crate::args::Memories;
+use crate::backup::FileSink;
 use crate::failure::usage;
 use crate::kept;
 use crate::out::Out;
@@ -19,7 +22,8 @@ use crate::out::Out;
 Examples:
   memory clear --key airline-00-0 --yes
   memory clear --key airline-00-0 --yes --resource support.yaml
-  memory clear --key airline-00-0 --yes --purge")]
+  memory clear --key airline-00-0 --yes --purge
+  memory clear --key airline-00-0 --yes --backup airline.memory")]
 pub(crate) struct Args {
     /// Confirm the removal
     #[arg(long)]
@@ -27,6 +31,10 @@ pub(crate) struct Args {
     /// Remove the archive too
     #[arg(long)]
     purge: bool,
+    /// Write the memory to this file first, as memory backup does. If that fails, nothing is removed. The file has exactly
+    /// the messages that are removed, and must not exist yet
+    #[arg(long, value_name = "FILE", conflicts_with = "purge")]
+    backup: Option<PathBuf>,
 }
 
 impl Args {
@@ -45,6 +53,14 @@ pub(crate) async fn run(memories: &Memories, args: &Args, out: &mut Out) -> anyh
         let purge = "add --purge to remove the archive too";
         memories.the_one_to_remove_from(Some(purge)).await?
     };
+    if let Some(file) = &args.backup {
+        let done = memory.clear_with_backup(&mut FileSink::file(file)).await?;
+        if out.json() {
+            return out.compact(&done);
+        }
+        let cleared = kept::cleared(done.cleared.receipt);
+        return out.line(format!("{}: {cleared}; backed up to {}", memory.key(), done.place));
+    }
     let cleared = if args.purge { memory.purge().await? } else { memory.clear().await? };
     if out.json() {
         return out.compact(&cleared);

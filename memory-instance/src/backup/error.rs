@@ -1,8 +1,8 @@
 use std::io;
 
 use jiff::Timestamp;
-use memory_core::MemoryKey;
 use memory_core::store::{Applied, StoreErrorKind};
+use memory_core::{ErrorCode, MemoryKey};
 
 use super::format::FORMAT_VERSION;
 use crate::error::MemoryError;
@@ -67,6 +67,20 @@ pub enum BackupError {
 }
 
 impl BackupError {
+    /// Its stable code, as [`MemoryError::code`].
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Memory(error) => error.code(),
+            Self::NoMemory(_) => ErrorCode::NotFound,
+            Self::Unreadable { .. } | Self::Drifted(_) | Self::Damaged { .. } => ErrorCode::Corrupt,
+            Self::Write(_) | Self::Read(_) => ErrorCode::Unavailable,
+            Self::NotABackup(_) | Self::Newer { .. } | Self::Expired(_) => {
+                ErrorCode::InvalidOperation
+            }
+        }
+    }
+
     /// The kind of the store's error, if it is one.
     #[must_use]
     pub fn store_kind(&self) -> Option<&StoreErrorKind> {

@@ -120,7 +120,7 @@ impl Session {
     pub async fn clear(&self) -> Result<Cleared, MemoryError> {
         self.still_on("clear")?;
         let inner = &self.memory.inner;
-        inner.clear_measured(Some(self.scope.proof()), inner.rules.archive).await
+        inner.clear_measured(Some(self.scope.proof()), inner.rules.archive, None).await
     }
 
     /// As [`MemoryInstance::messages`].

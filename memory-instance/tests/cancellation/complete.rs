@@ -18,6 +18,11 @@ const LEFT_OUT: &[(&str, &str)] = &[
         "answer",
         "waits for a thread in every operation of the SQLite store and leases, which are swept",
     ),
+    (
+        "BackupSink::begin",
+        "an implementation by the caller; it is dropped with `clear_with_backup`",
+    ),
+    ("BackupSink::complete", "as `BackupSink::begin`"),
     ("LocalWatch::changed", "as `StoreWatch::changed` of the in-memory store, which is swept"),
     ("LocalWatchers::watch", "not async: it returns a watch, not a future"),
     ("RedisLink::subscribe", "called by the waits for leases on Redis, which are swept"),

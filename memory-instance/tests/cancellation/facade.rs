@@ -8,12 +8,12 @@ use memory_core::store::{
     Access, Erasure, FlushReceipt, Generation, MessageId, NewMessage, Retention, Splice,
     SummaryRecord, WriterId,
 };
-use memory_core::{ContentType, EstimateCounter, Message, Priority, Sequence};
+use memory_core::{ContentType, EstimateCounter, MemoryKey, Message, Priority, Sequence};
 use memory_flush::{
     CompactOptions, FallbackChain, FlushSettings, RuleBasedSummarizer, Summarizer, SummaryRequest,
     Timer, compact, from_fn,
 };
-use memory_instance::backup::{BackupReader, RestoredTtl};
+use memory_instance::backup::{BackupReader, BackupSink, BackupStream, CopyReceipt, RestoredTtl};
 use memory_instance::{
     Change, ExclusiveError, FlushOptions, ForkOptions, GroupBy, KeyPattern, MemoryError,
     MemoryInstance, OnFailure, Session, SweepOptions, Usage, Version, WatchFrom, WindowOptions,
@@ -39,6 +39,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance::backup",
     "MemoryInstance::break_leases",
     "MemoryInstance::clear",
+    "MemoryInstance::clear_with_backup",
     "MemoryInstance::delete",
     "MemoryInstance::erase",
     "MemoryInstance::erasures",
@@ -122,6 +123,24 @@ pub(crate) const SUMMARY_OPERATIONS: &[&str] =
     &["FallbackChain::run", "Summarizer::summarize", "compact"];
 
 const BUDGET: u64 = 800;
+
+/// Counts the backups that are complete, and keeps none.
+#[derive(Debug, Default)]
+struct Counted {
+    completed: usize,
+}
+
+#[async_trait::async_trait]
+impl BackupSink for Counted {
+    async fn begin(&mut self, _: &MemoryKey) -> std::io::Result<BackupStream> {
+        Ok(Box::new(tokio::io::sink()))
+    }
+
+    async fn complete(&mut self, _: &CopyReceipt) -> std::io::Result<String> {
+        self.completed += 1;
+        Ok(String::new())
+    }
+}
 
 fn options() -> WindowOptions {
     WindowOptions::new(BUDGET)
@@ -463,6 +482,16 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             let cleared = memory.counters().await.unwrap().cleared;
             let all = u64::try_from(HISTORY).unwrap() + 1;
             assert!(cleared == all || (cleared == 0 && done.is_none()), "{what}: {cleared}");
+            done.is_some()
+        }
+        "MemoryInstance::clear_with_backup" => {
+            let mut sink = Counted::default();
+            let done = cut.off(memory.clear_with_backup(&mut sink)).await.map(Result::unwrap);
+            case.settle().await;
+            let cleared = memory.counters().await.unwrap().cleared;
+            let all = u64::try_from(HISTORY).unwrap() + 1;
+            assert!(cleared == all || (cleared == 0 && done.is_none()), "{what}: {cleared}");
+            assert!(cleared == 0 || sink.completed > 0, "{what}: no backup");
             done.is_some()
         }
         "MemoryInstance::close_call" => {

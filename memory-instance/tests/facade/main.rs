@@ -40,6 +40,7 @@ mod agents;
 mod append;
 mod archive;
 mod backup;
+mod backup_clear;
 mod bad_input;
 mod breaker;
 mod cancel;

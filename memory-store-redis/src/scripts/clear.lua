@@ -1,10 +1,10 @@
 -- KEYS: memory, lease, fences. ARGV 4...: owner, token, writer, number, spread of the generation, and
--- `microseconds bytes` of the archive (empty for none; microseconds are empty for no end). To append a batch in the same
--- step: its TTL in microseconds or empty, the expected version or empty, the number of its classes, of each class its
--- name, messages and tokens, then the messages. Returns {'A', head, more, microseconds, removed messages, their tokens, 1 if
--- they are archived or 0}, where 1 is more that is to be swept, {'D', head, more, place of the first message or empty} or a
--- refusal.
-local ttl, expected, classes = ARGV[10], ARGV[11], tonumber(ARGV[12])
+-- `microseconds bytes` of the archive (empty for none; microseconds are empty for no end), the expected version or empty
+-- (without a batch, all messages must be those that its reader has read). To append a batch in the same step: its TTL in
+-- microseconds or empty, the number of its classes, of each class its name, messages and tokens, then the messages.
+-- Returns {'A', head, more, microseconds, removed messages, their tokens, 1 if they are archived or 0}, where 1 is more that
+-- is to be swept, {'D', head, more, place of the first message or empty} or a refusal.
+local expected, ttl, classes = ARGV[10], ARGV[11], tonumber(ARGV[12])
 local owner, token, writer, number = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local stored = redis.call('HMGET', key, 'h', 'w' .. writer, 'i', 'g', 'v', 'z')
 local watched = stored[5]
@@ -24,8 +24,11 @@ local fence, refusal = admit(KEYS[2], owner, token, head.fence)
 if not fence then
   return refusal
 end
-if classes and expected ~= '' and not is_at(head, begins, expected) then
-  return {'C'}
+if expected ~= '' then
+  local is_same = string.match(expected, '^%d+') == (begins and '0' or head.generation)
+  if not (classes or is_same) or not is_at(head, begins, expected) then
+    return {'C'}
+  end
 end
 local gone, set, archive, index = {}, {}, nil, nil
 local messages, tokens = head.messages, head.tokens

@@ -2,7 +2,8 @@
 
 use memory_core::MemoryKey;
 use memory_core::store::{
-    Access, Clear, ClearReceipt, Cleared, RemovalCause, Retention, StoreOperation,
+    Access, Clear, ClearReceipt, Cleared, RemovalCause, Retention, StoreErrorKind, StoreOperation,
+    Version,
 };
 
 use super::archive::Removal;
@@ -29,6 +30,9 @@ impl Command for ClearRows {
         let mut receipt = None;
         if step.earlier(self.clear.write)?.is_none() {
             let fence = step.check_writer_lease(self.access.lease)?;
+            if !step.is_as_expected(&self.clear)? {
+                return Err(JobError::Refused(StoreErrorKind::Conflict));
+            }
             step.begin()?;
             receipt = Some(step.remove_all(self.clear.archive, self.clear.spread())?);
             step.remember(self.clear.write, None)?;
@@ -48,6 +52,15 @@ impl Command for ClearRows {
 }
 
 impl Step<'_> {
+    /// Whether the memory is in the state that the clear expects.
+    fn is_as_expected(&self, clear: &Clear) -> Result<bool, JobError> {
+        let Some(expected) = clear.expected else { return Ok(true) };
+        if !self.has_rows() {
+            return Ok(expected == Version::default());
+        }
+        Ok(clear.is_expected(self.head(), self.newest()?))
+    }
+
     /// Removes all messages and receipts.
     pub(super) fn remove_all(
         &mut self,

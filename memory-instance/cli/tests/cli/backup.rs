@@ -16,6 +16,7 @@ on_every_store!(
     memory_of_the_key_is_not_replaced,
     fork_is_shown_in_health_and_independent,
     copy_of_all_has_archives_and_goes_on,
+    clear_keeps_a_backup_or_clears_nothing,
 );
 
 const RESOURCE: &str = "id: default\nmax_tokens: 400\narchive: { keep: 30d }\n";
@@ -52,6 +53,30 @@ fn shown(folder: &Folder, key: &str) -> Vec<String> {
         archive,
         health.to_string(),
     ]
+}
+
+fn clear_keeps_a_backup_or_clears_nothing(folder: &Folder) {
+    with_flushed_talk(folder, "talk");
+    let before = shown(folder, "talk");
+    folder.write("taken.memory", "another backup");
+    let clear = |file: &str| format!("clear --yes --resource r.yaml --key talk --backup {file}");
+    for file in ["taken.memory", "nowhere/talk.memory"] {
+        let said = folder.run(&clear(file));
+        assert_eq!(said.code, Some(1), "{said:?}");
+        assert!(said.err.contains("write the backup"), "{said:?}");
+    }
+    assert_eq!(std::fs::read_to_string(folder.path("taken.memory")).unwrap(), "another backup");
+    assert_eq!(shown(folder, "talk"), before);
+    let said = folder.ok(&clear("talk.memory"));
+    assert!(said.ends_with("; backed up to talk.memory\n"), "{said}");
+    assert_eq!(folder.ok("tail -n 100 --key talk"), "");
+    let files = std::fs::read_dir(folder.path(".")).unwrap();
+    let is_partial =
+        |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().contains("partial");
+    assert!(!files.map(Result::unwrap).any(is_partial));
+    folder.ok("restore talk.memory --key again");
+    let again = shown(folder, "again");
+    assert_eq!((&again[0], &again[1]), (&before[0], &before[1]));
 }
 
 fn restored_memory_is_equal_in_every_command(folder: &Folder) {
