@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use memory_config::operation::Action;
 use memory_core::{MemoryKey, Message, WindowOptions};
 
 use crate::{
     ContextWindow, ExclusiveError, KeyContext, KeyTemplate, ManagerBuilder, MemoryError,
-    MemoryInstance, MemoryManager, PreparedAppend, Session, ShutdownReport, SweepOptions,
-    WatchFrom, Watcher,
+    MemoryInstance, MemoryManager, MemoryOperation, OperationContext, PreparedAppend, Session,
+    ShutdownReport, SweepOptions, WatchFrom, Watcher,
 };
 
 const fn shared<T: Send + Sync + 'static>() {}
@@ -60,6 +61,9 @@ const _: fn(&MemoryManager, &MemoryInstance, &Session, &PreparedAppend, &WindowO
         spawned(&session.ensure_system("agent", "prompt"));
         spawned(&session.lost());
         spawned(&manager.keys(None::<&MemoryKey>, std::num::NonZeroUsize::MIN));
+        let operation = MemoryOperation::new("m", Action::Delete);
+        let context = OperationContext::new(KeyContext::new());
+        spawned(&manager.run(&operation, context));
         spawned(&manager.sweep(SweepOptions::default()));
         spawned(&manager.shutdown(std::time::Duration::ZERO));
         spawned(&MemoryManager::builder().open("memory://"));

@@ -128,6 +128,20 @@ pub enum MemoryError {
         /// The problem and the remedy.
         reason: String,
     },
+    /// More memories match than an operation may remove. None was changed.
+    #[error(
+        "{operation} `{pattern}` of resource `{resource}`: more than {most} memories match; name fewer by a longer text, or raise max_keys"
+    )]
+    TooManyKeys {
+        /// The attempted operation.
+        operation: &'static str,
+        /// The resource.
+        resource: String,
+        /// The pattern of the keys.
+        pattern: String,
+        /// The most memories.
+        most: usize,
+    },
     /// A write through a read-only handle.
     #[error("{operation} {key}: this handle is read-only; open the memory read-write")]
     ReadOnly {

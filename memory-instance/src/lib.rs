@@ -20,6 +20,7 @@ mod health;
 mod lease;
 mod list_keys;
 mod metadata;
+mod operation;
 mod replace_all;
 mod rewrite;
 mod search;
@@ -80,6 +81,10 @@ pub use lifecycle::ShutdownReport;
 pub use list_keys::KeyListing;
 pub use manager::{MemoryManager, OpenWarning};
 pub use open::{check_url, without_password};
+pub use operation::{
+    Connectivity, HealthCounts, HealthReport, KeyOutcome, KeyResult, OperationContext,
+    OperationFailure, OperationReport, OperationSummary,
+};
 pub use prepared::PreparedAppend;
 pub use rewrite::{RewriteOutcome, RewrittenSummary};
 pub use rules::FlushMode;
@@ -93,6 +98,7 @@ pub use window::ContextWindow;
 /// Project documents: memory resources, and which agent uses which memory.
 pub use memory_config as config;
 pub use memory_config::Mode;
+pub use memory_config::operation::{MemoryOperation, OperationError, OperationName};
 pub use memory_core::changes::{Change, Removal, RemovalReason};
 pub use memory_core::dialect::Part;
 pub use memory_core::dialect::ToolCall;

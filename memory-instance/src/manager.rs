@@ -347,6 +347,20 @@ impl MemoryManager {
         &self.shared.backend
     }
 
+    /// The template of the resource's own key.
+    pub(crate) fn key_template(&self, resource: &str) -> Result<Option<&KeyTemplate>, MemoryError> {
+        Ok(self.rules(resource)?.key.as_ref())
+    }
+
+    /// The memory with this storage key, which is one of this resource.
+    pub(crate) fn memory_of(
+        &self,
+        resource: &str,
+        key: &MemoryKey,
+    ) -> Result<MemoryInstance, MemoryError> {
+        self.instance(key, self.rules(resource)?)
+    }
+
     fn rules(&self, resource: &str) -> Result<&Arc<Rules>, MemoryError> {
         let rules = &self.shared.rules;
         rules.get(resource).ok_or_else(|| MemoryError::UnknownResource {

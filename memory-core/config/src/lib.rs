@@ -6,6 +6,7 @@ mod agent;
 mod agents;
 mod compat;
 mod loader;
+pub mod operation;
 
 mod error;
 mod format;

@@ -30,6 +30,7 @@ mod list_keys;
 mod metadata;
 mod replace_all;
 mod rewind;
+mod run;
 mod search;
 mod stats;
 mod sweep;
@@ -104,6 +105,7 @@ enum Command {
     Replace(edit::ReplaceArgs),
     ReplaceAll(replace_all::Args),
     Rewind(rewind::Args),
+    Run(run::Args),
     Search(search::Args),
     Set(edit::SetArgs),
     Stats(stats::Args),
@@ -211,6 +213,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                     Command::Replace(args) => edit::replace(&memories, args, &mut out).await,
                     Command::ReplaceAll(args) => replace_all::run(&memories, args, &mut out).await,
                     Command::Rewind(args) => rewind::run(&memories, args, &mut out).await,
+                    Command::Run(args) => run::run(&memories, args, &mut out).await,
                     Command::Search(args) => search::run(&memories, args, &mut out).await,
                     Command::Set(args) => edit::set(&memories, args, &mut out).await,
                     Command::Stats(args) => stats::run(&memories, args, &mut out).await,

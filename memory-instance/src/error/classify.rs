@@ -32,6 +32,7 @@ impl MemoryError {
             | Self::Excluded { .. }
             | Self::Options { .. }
             | Self::Operation { .. }
+            | Self::TooManyKeys { .. }
             | Self::ReadOnly { .. }
             | Self::Context { .. }
             | Self::NoOpenCall { .. }
@@ -69,7 +70,7 @@ impl MemoryError {
             Self::TimedOut { .. } => ErrorCode::Timeout,
             Self::ShutDown { .. } => ErrorCode::Unavailable,
             Self::TooLarge { .. } | Self::Context { .. } => ErrorCode::QuotaExceeded,
-            Self::Limit { .. } => ErrorCode::SafetyLimitExceeded,
+            Self::Limit { .. } | Self::TooManyKeys { .. } => ErrorCode::SafetyLimitExceeded,
             Self::ReadOnly { .. } => ErrorCode::Unauthorized,
             Self::OwnTurn { .. }
             | Self::EmptyBatch { .. }

@@ -14,9 +14,11 @@ use memory_flush::{
     Timer, compact, from_fn,
 };
 use memory_instance::backup::{BackupReader, BackupSink, BackupStream, CopyReceipt, RestoredTtl};
+use memory_instance::config::operation::Action;
 use memory_instance::{
-    Change, ExclusiveError, FlushOptions, ForkOptions, GroupBy, KeyPattern, MemoryError,
-    MemoryInstance, OnFailure, Session, SweepOptions, Usage, Version, WatchFrom, WindowOptions,
+    Change, ExclusiveError, FlushOptions, ForkOptions, GroupBy, KeyContext, KeyPattern,
+    MemoryError, MemoryInstance, MemoryOperation, OnFailure, OperationContext, Session,
+    SweepOptions, Usage, Version, WatchFrom, WindowOptions,
 };
 use memory_lock::LockOptions;
 use memory_lock_testkit::{Cut, until};
@@ -96,6 +98,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryManager::shutdown, with a flush under way",
     "MemoryManager::keys_with_prefix",
     "MemoryManager::list_keys",
+    "MemoryManager::run",
     "MemoryManager::scrub",
     "MemoryManager::sweep",
     "PreparedTurn::send",
@@ -571,6 +574,17 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             let done = cut.off(case.world.manager.list_keys(resource, &all, None, most)).await;
             let keys = done.map(|listing| listing.unwrap().keys.len());
             keys.map(|keys| assert!((1..=3).contains(&keys), "{what}: {keys}")).is_some()
+        }
+        "MemoryManager::run" => {
+            let name = memory.key().parts().unwrap().2;
+            let texts = [one(), Message::user("two")];
+            let operation = Action::Append { payload: texts.to_vec() };
+            let operation = MemoryOperation::new(&memory.resource().id, operation).with_key(name);
+            let context = OperationContext::new(KeyContext::new());
+            let report = cut.off(case.world.manager.run(&operation, context)).await;
+            assert!(report.as_ref().is_none_or(|report| report.success), "{what}: {report:?}");
+            case.assert_all_or_nothing(report.is_some().into(), &["one", "two"]).await;
+            report.is_some()
         }
         "MemoryManager::shutdown, with a flush under way" => {
             let (store, locks) = (case.world.manager.store(), case.world.manager.locks());

@@ -60,6 +60,7 @@ mod logs;
 mod metadata;
 #[cfg(feature = "redis")]
 mod on_redis;
+mod operation;
 mod panics;
 mod patience;
 mod read;

@@ -4,4 +4,5 @@ mod compat;
 mod documents;
 mod levels;
 mod loader;
+mod operations;
 mod properties;

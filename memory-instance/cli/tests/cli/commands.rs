@@ -28,6 +28,7 @@ on_every_store!(
     search_finds_present_and_archived_messages,
     cleared_tool_results_are_shown_and_undone,
     stats_are_grouped_by_a_property,
+    run_executes_documents,
     sweep_removes_unused_memories_on_demand,
 );
 
@@ -80,6 +81,39 @@ fn stats_are_grouped_by_a_property(folder: &Folder) {
     let table = folder.run_words(one(&["stats", "--by", "role"])).out;
     assert!(table.contains("assistant") && table.contains("default:default:case:k%201"), "{table}");
     assert_eq!(folder.run_words(one(&["stats", "--by", "team"])).code, Some(2));
+}
+
+fn run_executes_documents(folder: &Folder) {
+    with_talk(folder);
+    let said = |line: &str, document: &str| {
+        folder.write("operation.yaml", document);
+        let said = folder.run(&format!("run operation.yaml --var my.case=k {line}"));
+        let report = serde_json::from_str(&said.out).unwrap_or(Value::Null);
+        (said.code, report, said.err)
+    };
+    let stats = "operation: stats\nmemory_ref: default\nkey_template: case:{{ my.case }}*\n";
+    let (code, report, _) = said("--read-only", stats);
+    assert_eq!((code, &report["memories"], &report["messages"]), (Some(0), &json!(1), &json!(4)));
+    let append = "{operation: append, memory_id: default, memory_key: new, payload: hi}";
+    let (code, report, _) = said("", append);
+    assert_eq!((code, &report["results"][0]["message_count"]), (Some(0), &json!(1)));
+    let (code, report, err) = said("--read-only", append);
+    assert_eq!((code, &report["error"]["code"]), (Some(1), &json!("unauthorized")));
+    assert!(err.contains("read-only"), "{err}");
+    let clear =
+        "operation: clear\nmemory_ref: default\nkey_template: '*'\nconfirm: true\nbackup: true\n";
+    assert_eq!(said("", clear).1["error"]["code"], "invalid_operation");
+    std::fs::create_dir(folder.path("kept")).unwrap();
+    let (code, report, err) = said("--backups kept", clear);
+    assert_eq!(code, Some(0), "{report} {err}");
+    let file = report["results"][1]["backup"].as_str().unwrap();
+    assert_eq!(file, "kept/default:default:new.1.memory");
+    assert!(folder.ok("keys").ends_with("0 memories, 0 messages\n"));
+    folder.ok(&format!("restore {file} --key again"));
+    assert!(folder.ok("tail --key again").contains("hi"));
+    let (code, _, err) = said("", "operation: clear\nmemory_ref: default\n");
+    assert_eq!(code, Some(2));
+    assert!(err.contains("`confirm` must be true"), "{err}");
 }
 
 fn one<'a>(command: &[&'a str]) -> Vec<&'a str> {
