@@ -49,7 +49,7 @@ impl MemoryManager {
     /// Executes an operation that a document describes, such as a task of a workflow.
     ///
     /// The variables get `project.id` and `timestamp`, unless the caller set them. A `*` in the text of the key's template is
-    /// a wildcard for the memories with messages of the resource; `read`, `write` and `append` refuse it. An operation on
+    /// a wildcard for the memories with messages of the resource; `read`, `write`, `append` and `update-metadata` refuse it. An operation on
     /// several memories handles one after another, in the order of their keys, and continues if one fails. `clear` and
     /// `delete` change nothing if more than `max_keys` memories match; others stop there and report
     /// [`truncated`](OperationReport::truncated).

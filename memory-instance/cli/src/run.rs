@@ -14,7 +14,7 @@ use crate::out::Out;
 
 /// Execute an operation that a document describes, such as a task of a workflow, and print a JSON report
 ///
-/// The document is YAML or JSON: `operation` (read, write, append, delete, flush, health, clear, stats, list-keys), the id of
+/// The document is YAML or JSON: `operation` (read, write, append, delete, flush, health, clear, stats, list-keys, update-metadata), the id of
 /// the resource as `memory_ref`, and a template of the key as `key_template`, in which `*` is a wildcard. Variables come from
 /// --var. The resource is that of --resource. Nothing is flushed after an append. If the operation fails for any memory, the
 /// exit code is 1; the report has the error codes.

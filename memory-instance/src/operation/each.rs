@@ -58,6 +58,15 @@ impl Each<'_> {
                     Conditional::Conflict(_) => Err(memory.inner.contended("write")),
                 }
             }
+            Action::UpdateMetadata { metadata } => {
+                match memory.update_metadata(metadata.clone(), None).await? {
+                    Conditional::Applied(now) => {
+                        Ok(KeyOutcome::Metadata { metadata: now.values, revision: now.revision })
+                    }
+                    // Only an update with an expected revision meets a conflict.
+                    Conditional::Conflict(_) => Err(memory.inner.contended("update-metadata")),
+                }
+            }
             Action::Delete => {
                 let receipt = memory.delete().await?;
                 let (messages, remaining) = (receipt.messages, receipt.remaining);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use memory_config::operation::OperationName;
 use memory_core::health::Verdict;
+use memory_core::json::JsonObject;
 use memory_core::stats::MessageStats;
 use memory_core::store::{ClearReceipt, FlushReceipt, RemainingCopy};
 use memory_core::{ErrorCode, MemoryHealth, MemoryKey, Priority, Sequence, StoredMessage};
@@ -127,6 +128,13 @@ pub enum KeyOutcome {
         excluded: Vec<usize>,
         /// The indexes of messages that were stored without their contents.
         withheld: Vec<usize>,
+    },
+    /// Of `update-metadata`.
+    Metadata {
+        /// All values by name, after the update.
+        metadata: JsonObject,
+        /// The number of updates so far.
+        revision: u64,
     },
     /// Of `delete`.
     Deleted {

@@ -15,6 +15,7 @@ use crate::support::{On, World, texts, with};
 
 on_every_backend![
     messages_are_written_read_and_counted,
+    metadata_is_merged,
     wildcards_concern_several_memories,
     too_many_memories_are_not_changed,
     read_only_reference_changes_nothing,
@@ -96,6 +97,23 @@ async fn messages_are_written_read_and_counted(on: On) {
     );
     let report = report(&world.manager, &own.unwrap()).await;
     assert_eq!(report.results[0].key.as_str(), "default:keyed:default-a%2A");
+}
+
+async fn metadata_is_merged(on: On) {
+    let world = world(on).await;
+    let update = async |key: &str, metadata: Value| {
+        run(&world, "update-metadata", key, json!({"metadata": metadata})).await
+    };
+    update("k", json!({"state": "open", "owner": "ann"})).await;
+    let json = update("k", json!({"state": "closed", "owner": null})).await;
+    let result = &json["results"][0];
+    assert_eq!(
+        (&result["metadata"], &result["revision"]),
+        (&json!({"state": "closed"}), &json!(2))
+    );
+    assert_eq!(world.memory().metadata().await.unwrap().revision, 2);
+    let refused = update("k*", json!({"state": "open"})).await;
+    assert_eq!(refused["error"]["code"], "invalid_operation");
 }
 
 async fn wildcards_concern_several_memories(on: On) {

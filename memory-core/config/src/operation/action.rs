@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use memory_core::Message;
 use memory_core::stats::GroupBy;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// The name of an operation, as in documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -32,6 +33,9 @@ pub enum OperationName {
     /// Lists keys.
     #[serde(alias = "list_keys")]
     ListKeys,
+    /// Changes the metadata of a memory.
+    #[serde(alias = "update_metadata")]
+    UpdateMetadata,
 }
 
 impl OperationName {
@@ -48,13 +52,14 @@ impl OperationName {
             Self::Clear => "clear",
             Self::Stats => "stats",
             Self::ListKeys => "list-keys",
+            Self::UpdateMetadata => "update-metadata",
         }
     }
 
     /// Whether its key may have a wildcard.
     #[must_use]
     pub const fn takes_wildcards(self) -> bool {
-        !matches!(self, Self::Read | Self::Write | Self::Append)
+        !matches!(self, Self::Read | Self::Write | Self::Append | Self::UpdateMetadata)
     }
 }
 
@@ -110,6 +115,11 @@ pub enum Action {
         /// List the SHA-256 of each key in its place. Default: false.
         hashed: bool,
     },
+    /// Changes the metadata of one memory.
+    UpdateMetadata {
+        /// The new values by name; `null` removes a name. Other names keep their values.
+        metadata: Map<String, Value>,
+    },
 }
 
 impl Action {
@@ -126,6 +136,7 @@ impl Action {
             Self::Clear { .. } => OperationName::Clear,
             Self::Stats { .. } => OperationName::Stats,
             Self::ListKeys { .. } => OperationName::ListKeys,
+            Self::UpdateMetadata { .. } => OperationName::UpdateMetadata,
         }
     }
 
@@ -137,7 +148,11 @@ impl Action {
                 true
             }
             Self::Flush(flush) => flush.dry_run,
-            Self::Write { .. } | Self::Append { .. } | Self::Delete | Self::Clear { .. } => false,
+            Self::Write { .. }
+            | Self::Append { .. }
+            | Self::Delete
+            | Self::Clear { .. }
+            | Self::UpdateMetadata { .. } => false,
         }
     }
 }

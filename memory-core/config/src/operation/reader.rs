@@ -217,6 +217,12 @@ fn action(
             }
             Ok(Action::Stats { group_by })
         }
+        OperationName::UpdateMetadata => {
+            let metadata = take(&mut fields, &["metadata"])?;
+            settings::<NoFields>(block, fields)?;
+            let missing = || OperationError::new("metadata", "is missing; add values by name");
+            Ok(Action::UpdateMetadata { metadata: metadata.ok_or_else(missing)? })
+        }
         OperationName::ListKeys => {
             let ListFields { pattern, limit, hashed } = settings(block, fields)?;
             let limit = bounded(&format!("{block}limit"), limit, MemoryOperation::MOST_KEYS)?;

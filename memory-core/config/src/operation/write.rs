@@ -26,6 +26,10 @@ pub(super) fn to_value(operation: &MemoryOperation) -> Value {
             add("payload", payload.iter().map(message).collect());
             Value::Null
         }
+        Action::UpdateMetadata { metadata } => {
+            add("metadata", json!(metadata));
+            Value::Null
+        }
         action => settings(action),
     };
     add(&name.replace('-', "_"), block);
@@ -64,7 +68,10 @@ fn settings(action: &Action) -> Value {
         Action::ListKeys { pattern, limit, hashed } => {
             json!({"pattern": pattern, "limit": limit, "hashed": hashed})
         }
-        Action::Write { .. } | Action::Append { .. } | Action::Delete => Value::Null,
+        Action::Write { .. }
+        | Action::Append { .. }
+        | Action::Delete
+        | Action::UpdateMetadata { .. } => Value::Null,
     };
     match block {
         Value::Object(mut fields) => {

@@ -128,6 +128,25 @@ fn payload_is_message_list_or_text() {
 
 #[cfg(feature = "yaml")]
 #[test]
+fn metadata_is_a_mapping() {
+    let read = |text: &str| MemoryOperation::from_yaml(text);
+    let root =
+        read("operation: update-metadata\nmemory_id: m\nmetadata: {state: open, owner: null}");
+    let operation = root.unwrap();
+    assert!(
+        matches!(&operation.action, Action::UpdateMetadata { metadata } if metadata.len() == 2)
+    );
+    let block = "operation: update_metadata\nmemory_ref: m\nupdate_metadata: {metadata: {state: open, owner: null}}";
+    assert_eq!(read(block).unwrap(), operation);
+    let json = serde_json::to_value(&operation).unwrap();
+    assert_eq!(MemoryOperation::from_value(json).unwrap(), operation);
+    for wrong in ["", "\nmetadata: open"] {
+        assert!(read(&format!("operation: update-metadata\nmemory_ref: m{wrong}")).is_err());
+    }
+}
+
+#[cfg(feature = "yaml")]
+#[test]
 fn limits_have_defaults_and_bounds() {
     let read = |limits: &str| {
         let text = format!("operation: health\nmemory_ref: m\n{limits}");
