@@ -234,16 +234,13 @@ async fn metadata_over_a_limit_is_refused_whole(subject: Subject) {
         values.collect::<serde_json::Map<_, _>>().into()
     };
     let refused = async |patch| {
-        let error = subject.update(&k, &update(writer(9).write(100), patch)).await.unwrap_err();
-        match error.kind() {
-            StoreErrorKind::Metadata(reason) => *reason,
-            other => panic!("{other:?}"),
-        }
+        let refused = subject.update(&k, &update(writer(9).write(100), patch)).await;
+        refused.unwrap_err().kind().clone()
     };
     subject.set(&k, 1, names(0..40)).await;
     let full = subject.set(&k, 2, names(40..64)).await;
     let reason = refused(json!({"64": 64, "0": 1})).await;
-    assert_eq!(reason, MetadataError::TooManyNames { names: 65 });
+    assert_eq!(reason, MetadataError::TooManyNames { names: 65 }.into());
     assert_eq!(subject.metadata(&k).await, full);
     // `{"a":"...","b":"..."}` has 15 bytes besides the texts.
     let x = |bytes: usize| "x".repeat(bytes);
@@ -256,11 +253,11 @@ async fn metadata_over_a_limit_is_refused_whole(subject: Subject) {
     let before = subject.update(&k, &only).await.unwrap();
     let room = Metadata::MAX_BYTES - 15 - 9_000;
     let reason = refused(json!({"b": x(room + 1)})).await;
-    assert_eq!(reason, MetadataError::TooLarge { bytes: Metadata::MAX_BYTES + 1 });
+    assert_eq!(reason, MetadataError::TooLarge { bytes: Metadata::MAX_BYTES + 1 }.into());
     assert_eq!(subject.metadata(&k).await, before);
     subject.set(&k, 4, json!({"b": x(room)})).await;
     let reason = refused(json!({ x(129): 1 })).await;
-    assert_eq!(reason, MetadataError::LongName { bytes: 129 });
+    assert_eq!(reason, MetadataError::LongName { bytes: 129 }.into());
 }
 
 async fn stale_lease_updates_no_metadata(subject: Subject) {

@@ -487,7 +487,7 @@ fn metadata_is_printed_and_changed(folder: &Folder) {
         assert_eq!(said.code, Some(code), "{said:?}");
         assert!(said.err.contains(text), "{said:?}");
     }
-    // What is no message stays without one.
+    // Metadata stays without messages.
     let key = ["--key", "case:k 1"];
     folder.run_words([&["clear", "--purge", "--yes"], &key[..]].concat());
     assert_eq!(json(of(&[]))["revision"], 2);
