@@ -31,6 +31,7 @@ mod version;
 mod views;
 mod watch;
 mod window;
+mod workflow;
 
 mod backend;
 mod commit;
@@ -93,6 +94,7 @@ pub use template::{KeyContext, KeyTemplate, TemplateError};
 pub use version::{Conditional, Conflict, Withdrawal};
 pub use watch::{WatchFrom, Watcher};
 pub use window::ContextWindow;
+pub use workflow::{WorkflowError, WorkflowReport, WorkflowScope};
 
 // The items of the lower crates that most programs need, so that one dependency is enough.
 /// Project documents: memory resources, and which agent uses which memory.

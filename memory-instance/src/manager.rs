@@ -361,6 +361,11 @@ impl MemoryManager {
         self.instance(key, self.rules(resource)?)
     }
 
+    /// Checks that a resource exists.
+    pub(crate) fn check_resource(&self, resource: &str) -> Result<(), MemoryError> {
+        self.rules(resource).map(drop)
+    }
+
     fn rules(&self, resource: &str) -> Result<&Arc<Rules>, MemoryError> {
         let rules = &self.shared.rules;
         rules.get(resource).ok_or_else(|| MemoryError::UnknownResource {

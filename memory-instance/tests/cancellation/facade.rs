@@ -119,6 +119,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "Session::update_metadata",
     "Session::window",
     "Watcher::next",
+    "WorkflowScope::finish",
 ];
 
 /// Operations that need no backend.
@@ -435,6 +436,19 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             // One message came after it.
             assert!(left == 1 || (left > HISTORY && done.is_none()), "{what}: {left}");
             memory.delete().await.unwrap();
+            assert_eq!(memory.counters().await.unwrap().appended, 0, "{what}");
+            done.is_some()
+        }
+        "WorkflowScope::finish" => {
+            let (_, resource, key) = memory.key().parts().unwrap();
+            let scope = case.world.manager.workflow("w", [&*resource]).unwrap();
+            for key in [&*key, &*format!("{key}/other")] {
+                scope.memory(&resource, key).unwrap().append(one()).await.unwrap();
+            }
+            let done = cut.off(scope.finish()).await.map(Result::unwrap);
+            let again = scope.finish().await.unwrap();
+            assert_eq!(again.deleted.len(), 2, "{what}");
+            assert!(scope.keys().is_empty(), "{what}");
             assert_eq!(memory.counters().await.unwrap().appended, 0, "{what}");
             done.is_some()
         }

@@ -78,4 +78,5 @@ mod version;
 mod waits;
 mod watch;
 mod window;
+mod workflow;
 mod writers;
