@@ -146,6 +146,7 @@ async fn read_only_handle_refuses_writes(on: On) {
     let world = on.world(with(MemoryResource::new("m", 1 << 20))).await;
     world.memory().append(Message::user("a")).await.unwrap();
     let reader = world.memory().read_only();
+    let (first, before) = (Sequence::new(1), reader.messages().await.unwrap());
     assert_eq!(reader.len().await.unwrap(), 1);
     reader.context(100).await.unwrap();
     reader.health().await.unwrap();
@@ -156,6 +157,8 @@ async fn read_only_handle_refuses_writes(on: On) {
         reader.perform_flush().await.map(drop).unwrap_err(),
         reader.flush_in_background().await.unwrap_err(),
         reader.close_call("x").await.unwrap_err(),
+        reader.set_priority(first, Priority::CRITICAL).await.map(drop).unwrap_err(),
+        reader.set_content_type(first, ContentType::Summary).await.map(drop).unwrap_err(),
     ];
     for refused in refusals {
         assert!(matches!(refused, MemoryError::ReadOnly { .. }), "{refused}");
@@ -164,7 +167,7 @@ async fn read_only_handle_refuses_writes(on: On) {
         );
     }
     assert!(reader.exclusive(|_| async {}).await.is_err());
-    assert_eq!(texts(&reader).await, ["a"]);
+    assert_eq!(reader.messages().await.unwrap(), before);
 }
 
 async fn clear_counts_all_messages_as_cleared(on: On) {

@@ -6,6 +6,7 @@ use memory_core::store::AppendOutcome;
 use memory_core::{ContentType, Entry, MemoryResource, Message, Priority, Sequence, WindowOptions};
 use memory_instance::{Conditional, MemoryError, MemoryInstance, Session};
 
+use crate::logs::Logs;
 use crate::support::{On, World, assert_window_fits, checked, hybrid, texts, with};
 
 on_every_backend![
@@ -76,6 +77,23 @@ async fn excluded_messages_are_reported_and_absent(on: On) {
     assert!(appended.excluded.is_empty() && appended.withheld.is_empty());
     let kinds = appended.counters.classes.keys().map(|class| class.content_type.clone());
     assert!(kinds.into_iter().all(|kind| kind == ContentType::Conversation));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_exclusion_is_logged_without_text() {
+    let (logs, _guard) = Logs::capture();
+    let world = On::Memory.world(with(resource()).with_project("acme")).await;
+    let withheld = record(Message::tool_result("c", SECRET));
+    world.memory().append_all([secret(), said("a"), withheld]).await.unwrap();
+    let lines = logs.containing(" event=\"exclusion\"");
+    let [flag, kind] = &lines[..] else { panic!("{lines:?}") };
+    for (line, reason) in [(flag, "flag"), (kind, "type")] {
+        let text = "INFO memory::audit event=\"exclusion\" operation=\"exclude\" outcome=\"applied\" project=acme memory_id=m key_hash=";
+        let (hash, rest) = line.strip_prefix(text).unwrap().split_at(64);
+        assert!(hash.bytes().all(|digit| digit.is_ascii_hexdigit()), "{line}");
+        assert_eq!(rest, format!(" messages=1 reason=\"{reason}\""));
+    }
+    assert!(logs.containing(SECRET).is_empty());
 }
 
 async fn batch_of_excluded_messages_writes_nothing(on: On) {

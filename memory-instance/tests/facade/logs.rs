@@ -8,7 +8,11 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// The lines of this thread from `INFO` on: `LEVEL name=value ...`, with the message among the fields.
+/// The target of the audit log.
+const AUDIT: &str = "memory::audit";
+
+/// The lines of this thread from `INFO` on: `LEVEL name=value ...`, with the message among the fields. Those of the audit
+/// log have its target after the level.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Logs {
     lines: Arc<Mutex<Vec<String>>>,
@@ -39,7 +43,8 @@ impl Visit for Fields {
 
 impl Subscriber for Capture {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= Level::INFO && metadata.target().starts_with("memory_")
+        let target = metadata.target();
+        *metadata.level() <= Level::INFO && (target.starts_with("memory_") || target == AUDIT)
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -51,7 +56,11 @@ impl Subscriber for Capture {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        let mut fields = Fields(event.metadata().level().to_string());
+        let metadata = event.metadata();
+        let mut fields = Fields(metadata.level().to_string());
+        if metadata.target() == AUDIT {
+            write!(fields.0, " {AUDIT}").unwrap();
+        }
         event.record(&mut fields);
         self.0.lines.lock().unwrap().push(fields.0);
     }
