@@ -18,7 +18,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 const PROJECT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/preferences.yaml");
 
 /// The agent, the conversation, the customer's message, and a preference in it, which a model would find.
-const TALKS: [(&str, &str, &str, Option<&str>); 4] = [
+const TALKS: [(&str, &str, &str, Option<&str>); 5] = [
     ("travel", "monday", "To Oslo, please. I always sit at the aisle.", Some("seat: aisle")),
     ("billing", "tuesday", "I never want paper bills.", Some("bills: by mail")),
     (
@@ -28,6 +28,7 @@ const TALKS: [(&str, &str, &str, Option<&str>); 4] = [
         Some("seat: window"),
     ),
     ("billing", "thursday", "Is my seat more expensive?", None),
+    ("travel", "friday", "And back, at a window too.", Some("seat: window")),
 ];
 
 #[tokio::main(flavor = "current_thread")]
@@ -42,7 +43,7 @@ async fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Four conversations. Returns what each agent saw.
+/// Five conversations. Returns what each agent saw.
 async fn run(store: &str) -> Result<String> {
     let config = ConfigLoader::new().with_document(PROJECT).load()?;
     let manager =
@@ -140,6 +141,10 @@ travel replaces by `seat: window`
 billing sees 0 messages of `conversation`
 billing sees 1 messages of `preferences`
   seat: window
+travel sees 0 messages of `conversation`
+travel sees 1 messages of `preferences`
+  seat: window
+travel knows `seat: window`
 ";
         assert_eq!(run(&store).await.unwrap(), expected);
         // Conversations go on, and are flushed, while the preference stays one message.
@@ -147,7 +152,12 @@ billing sees 1 messages of `preferences`
             let again = run(&store).await.unwrap();
             let preferences: Vec<_> = again.lines().filter(|it| it.contains("seat: ")).collect();
             let changed = ["travel replaces by `seat: aisle`", "  seat: aisle", "  seat: aisle"];
-            let last = ["travel replaces by `seat: window`", "  seat: window"];
+            let last = [
+                "travel replaces by `seat: window`",
+                "  seat: window",
+                "  seat: window",
+                "travel knows `seat: window`",
+            ];
             assert_eq!(preferences[1..], [&changed[..], &last[..]].concat(), "{again}");
             assert!(!again.contains("sees 0 messages"), "{again}");
         }
