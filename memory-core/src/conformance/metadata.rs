@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::archive::{FOREVER, Flush, summary};
+use super::splice::receipt;
 use super::unused::DAY;
 use super::{Case, Subject, batch, cases_of, key, lease, writer};
 use crate::MemoryKey;
@@ -147,9 +148,15 @@ async fn update_of_metadata_is_no_message(subject: Subject) {
     let begun = conditional(1, Version::default());
     subject.store.append(&k, Access::OPEN, &begun).await.unwrap();
     subject.append(&k, writer(1).write(1), &["!sys", "three"]).await;
-    let splice = |splice: Splice| Splice { next_flush_at: Some(500), ..splice };
-    subject.splice(&k, splice).await;
+    let flush = |splice| Splice {
+        evicted: vec![crate::Sequence::new(2)],
+        receipt: Some(receipt(1)),
+        next_flush_at: Some(500),
+        ..splice
+    };
+    subject.splice(&k, flush).await;
     let before = subject.checked_outline(&k).await;
+    assert_eq!(before.head.next_flush_at, Some(500));
     let page = subject.store.read(&k, Read::default()).await.unwrap();
     subject.set(&k, 2, json!({"a": 2})).await;
     let after = subject.checked_outline(&k).await;
