@@ -14,6 +14,7 @@ mod strategy;
 mod summarize;
 #[cfg(test)]
 mod testcount;
+mod transcript;
 mod truncate;
 
 #[cfg(test)]
@@ -34,4 +35,5 @@ pub use strategy::{FlushInput, FlushStrategy};
 pub use summarize::{
     Rejected, SummarizeError, Summarizer, SummaryRequest, accept_summary, from_fn,
 };
+pub use transcript::Transcript;
 pub use truncate::truncate_to_tokens;

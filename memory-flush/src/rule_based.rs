@@ -239,7 +239,7 @@ const LEAST_QUOTATION: u64 = 16;
 
 /// Cuts quotations so that they fit together, including one line break for each. Short ones are kept whole, and the
 /// long ones share the remaining tokens. Returns as many useful quotations as fit, in the given order.
-fn cut_to_share<'e>(
+pub(crate) fn cut_to_share<'e>(
     excerpts: impl Iterator<Item = &'e Excerpt>,
     room: u64,
     counter: &dyn TokenCounter,
@@ -275,7 +275,7 @@ fn cut_to_share<'e>(
 }
 
 /// A message in one or more lines: role, name, text, and the tools that it calls.
-fn quoted(message: &Message) -> String {
+pub(crate) fn quoted(message: &Message) -> String {
     let mut text = message.role().as_str().to_owned();
     if let Some(name) = message.name() {
         text.push_str(&format!(" ({name})"));

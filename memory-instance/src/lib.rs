@@ -125,7 +125,7 @@ pub use memory_core::{
 };
 pub use memory_flush::{
     CompactOptions, Compacted, FlushInput, FlushPlan, FlushStrategy, SummarizeError, Summarizer,
-    SummaryRequest, compact, compact_by_rule, from_fn,
+    SummaryRequest, Transcript, compact, compact_by_rule, from_fn,
 };
 pub use memory_lock::{Clock, ClockExt, LockManager, LostReason};
 // The lower crates as a whole.
