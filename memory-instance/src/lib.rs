@@ -17,6 +17,8 @@ mod exclusive;
 mod flush;
 mod fork;
 mod health;
+#[cfg(feature = "http")]
+pub mod http;
 mod lease;
 mod list_keys;
 mod metadata;

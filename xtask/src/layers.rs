@@ -66,7 +66,7 @@ const BANS: [Ban; 7] = [
     Ban {
         package: "memory-instance",
         features: "--no-default-features",
-        banned: &["libsqlite3-sys", "redis", "rusqlite", "tiktoken"],
+        banned: &["libsqlite3-sys", "redis", "reqwest", "rusqlite", "tiktoken"],
         why: "heavy dependencies need a feature",
     },
     Ban {
