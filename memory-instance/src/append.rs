@@ -17,7 +17,7 @@ use crate::flush;
 use crate::inner::{Inner, OnHeap};
 use crate::instance::MemoryInstance;
 use crate::prepared::PreparedAppend;
-use crate::telemetry::Operation;
+use crate::telemetry::{Operation, note, operation};
 use crate::write::Written;
 
 impl MemoryInstance {
@@ -97,16 +97,18 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// As [`append`](Self::append).
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn append_all<E: Into<Entry>>(
         &self,
         entries: impl IntoIterator<Item = E>,
     ) -> Result<Appended, MemoryError> {
-        self.writable("append to")?;
-        let batch = self.inner.prepare_messages(entries)?;
-        let appended = self.append_prepared(batch, None, None).await?;
-        flush::after(&self.inner, &appended).await;
-        Ok(appended)
+        let work = async {
+            self.writable("append to")?;
+            let batch = self.inner.prepare_messages(entries)?;
+            let appended = self.append_prepared(batch, None, None).await?;
+            flush::after(&self.inner, &appended).await;
+            Ok(appended)
+        };
+        operation!(&*self.inner, "append_all", work).await
     }
 
     /// Appends messages that are already redacted, classified and counted, with a free writer, under a lease that the
@@ -294,17 +296,19 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the batch appended or not. Send it again to find out.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn send(&self, prepared: &PreparedAppend) -> Result<Appended, MemoryError> {
-        self.writable("append to")?;
-        let sent = self.send_as_is(prepared, None).await;
-        if let Err(error) = &sent {
-            // The next batch that is prepared is newer than the writers that the store forgot.
-            self.inner.needs_newer_writer(error);
-        }
-        let appended = sent.map_err(MemoryError::with_earlier_sends)?;
-        flush::after(&self.inner, &appended).await;
-        Ok(appended)
+        let work = async {
+            self.writable("append to")?;
+            let sent = self.send_as_is(prepared, None).await;
+            if let Err(error) = &sent {
+                // The next batch that is prepared is newer than the writers that the store forgot.
+                self.inner.needs_newer_writer(error);
+            }
+            let appended = sent.map_err(MemoryError::with_earlier_sends)?;
+            flush::after(&self.inner, &appended).await;
+            Ok(appended)
+        };
+        operation!(&*self.inner, "send", work).await
     }
 
     /// Sends a batch under a lease that the caller holds, or under none.
@@ -339,6 +343,7 @@ impl MemoryInstance {
                 return Err(AppendError { reason, prepared: prepared.clone() }.into());
             }
         };
+        note(|totals| totals.sequence = appended.outcome.first());
         appended.critical_over_budget = self.inner.critical_over_budget(&appended.counters);
         prepared.exclusions().report_in(&mut appended);
         self.inner.kinds.learn_from(prepared.messages(), &appended.counters);

@@ -12,12 +12,14 @@ use memory_core::store::{
 use memory_core::{Sequence, StoredMessage};
 use uuid::Uuid;
 
+use crate::asking::Answering;
 use crate::audit::{AuditOperation, Audited};
 use crate::error::MemoryError;
 use crate::inner::Inner;
 use crate::instance::MemoryInstance;
 use crate::sweep::non_zero;
-use crate::write::{Answering, WriteRequest};
+use crate::telemetry::operation;
+use crate::write::WriteRequest;
 
 /// The messages and removals that are read at once.
 const AT_ONCE: NonZeroUsize = non_zero(500);
@@ -48,7 +50,8 @@ impl MemoryInstance {
         before: Option<u64>,
         limit: NonZeroUsize,
     ) -> Result<Vec<ArchivedRemoval>, MemoryError> {
-        Ok(self.inner.store().removals(&self.inner.key, before, limit).await?)
+        let work = async { Ok(self.inner.store().removals(&self.inner.key, before, limit).await?) };
+        operation!(&*self.inner, "removals", work).await
     }
 
     /// The archived messages at these places, in ascending order, and of one place the earlier removal first. The place
@@ -62,35 +65,37 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Reads have no effect.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn archived(
         &self,
         places: RangeInclusive<Sequence>,
     ) -> Result<Vec<ArchivedMessage>, MemoryError> {
-        let mut found = Vec::new();
-        let mut before = None;
-        loop {
-            let removals = self.removals(before, AT_ONCE).await?;
-            let Some(oldest) = removals.last() else { break };
-            before = Some(oldest.number);
-            for removal in &removals {
-                let ranges = removal.places.ranges();
-                if ranges
-                    .iter()
-                    .any(|(first, last)| first <= places.end() && places.start() <= last)
-                {
-                    let messages = self.inner.removed(removal.number, &places).await?;
-                    let number = removal.number;
-                    found.extend(
-                        messages
-                            .into_iter()
-                            .map(|message| ArchivedMessage { removal: number, message }),
-                    );
+        let work = async {
+            let mut found = Vec::new();
+            let mut before = None;
+            loop {
+                let removals = self.removals(before, AT_ONCE).await?;
+                let Some(oldest) = removals.last() else { break };
+                before = Some(oldest.number);
+                for removal in &removals {
+                    let ranges = removal.places.ranges();
+                    if ranges
+                        .iter()
+                        .any(|(first, last)| first <= places.end() && places.start() <= last)
+                    {
+                        let messages = self.inner.removed(removal.number, &places).await?;
+                        let number = removal.number;
+                        found.extend(
+                            messages
+                                .into_iter()
+                                .map(|message| ArchivedMessage { removal: number, message }),
+                        );
+                    }
                 }
             }
-        }
-        found.sort_by_key(|one| (one.message.meta.sequence, one.removal));
-        Ok(found)
+            found.sort_by_key(|one| (one.message.meta.sequence, one.removal));
+            Ok(found)
+        };
+        operation!(&*self.inner, "archived", work).await
     }
 
     /// The messages that a summary replaced, in order; empty if they are not in the archive. An earlier summary may be
@@ -101,25 +106,28 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Reads have no effect.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn originals(&self, summary: MessageId) -> Result<Vec<StoredMessage>, MemoryError> {
-        let mut before = None;
-        loop {
-            let removals = self.removals(before, AT_ONCE).await?;
-            let Some(oldest) = removals.last() else { return Ok(Vec::new()) };
-            before = Some(oldest.number);
-            let written = removals.iter().find_map(|removal| {
-                let receipt = removal.receipt.as_ref()?;
-                let is_it = receipt.summary.as_ref().is_some_and(|written| written.id == summary);
-                is_it.then_some((removal.number, &receipt.summarized))
-            });
-            if let Some((number, summarized)) = written {
-                let all = Sequence::ZERO..=Sequence::new(u64::MAX);
-                let mut messages = self.inner.removed(number, &all).await?;
-                messages.retain(|message| summarized.contains(message.meta.sequence));
-                return Ok(messages);
+        let work = async {
+            let mut before = None;
+            loop {
+                let removals = self.removals(before, AT_ONCE).await?;
+                let Some(oldest) = removals.last() else { return Ok(Vec::new()) };
+                before = Some(oldest.number);
+                let written = removals.iter().find_map(|removal| {
+                    let receipt = removal.receipt.as_ref()?;
+                    let is_it =
+                        receipt.summary.as_ref().is_some_and(|written| written.id == summary);
+                    is_it.then_some((removal.number, &receipt.summarized))
+                });
+                if let Some((number, summarized)) = written {
+                    let all = Sequence::ZERO..=Sequence::new(u64::MAX);
+                    let mut messages = self.inner.removed(number, &all).await?;
+                    messages.retain(|message| summarized.contains(message.meta.sequence));
+                    return Ok(messages);
+                }
             }
-        }
+        };
+        operation!(&*self.inner, "originals", work).await
     }
 
     /// Undoes a flush, or a rewind, by the id of its [receipt](memory_core::store::FlushReceipt::id): the original
@@ -165,10 +173,12 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the flush undone or not, never half.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn undo_flush(&self, receipt: Uuid) -> Result<Counters, MemoryError> {
-        self.writable("undo a flush of")?;
-        self.inner.write_new(None, |write| Restore { write, receipt }).await
+        let work = async {
+            self.writable("undo a flush of")?;
+            self.inner.write_new(None, |write| Restore { write, receipt }).await
+        };
+        operation!(&*self.inner, "undo_flush", work).await
     }
 
     /// Removes all messages, flush receipts and the archive. As [`clear`](Self::clear), but nothing is kept. The receipt does
@@ -179,10 +189,12 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the memory cleared or not.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn purge(&self) -> Result<Cleared, MemoryError> {
-        self.writable("purge")?;
-        self.inner.clear_measured(None, None, None).await
+        let work = async {
+            self.writable("purge")?;
+            self.inner.clear_measured(None, None, None).await
+        };
+        operation!(&*self.inner, "purge", work).await
     }
 }
 

@@ -25,6 +25,7 @@ pub(crate) use self::target::Done;
 use crate::error::MemoryError;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
+use crate::telemetry::operation;
 
 /// The record of a backup or a copy. It is not stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -91,14 +92,16 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Dropping the future leaves a part of the output, which is refused as cut off.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn backup(
         &self,
         to: impl AsyncWrite + Unpin + Send,
     ) -> Result<CopyReceipt, BackupError> {
-        let done = self.inner.back_up(to).await;
-        let (receipt, _) = done.map_err(|stopped| self.inner.stopped("back up", stopped))?;
-        Ok(receipt)
+        let work = async {
+            let done = self.inner.back_up(to).await;
+            let (receipt, _) = done.map_err(|stopped| self.inner.stopped("back up", stopped))?;
+            Ok(receipt)
+        };
+        operation!(&*self.inner, "backup", work).await
     }
 
     /// Restores a backup as this memory, which must not exist. The restored memory equals the original, and retries of
@@ -115,18 +118,20 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the memory restored, absent or unfinished. Restore the same backup again to complete it.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn restore_backup<R: AsyncRead + Unpin + Send>(
         &self,
         mut backup: BackupReader<R>,
         ttl: RestoredTtl,
     ) -> Result<CopyReceipt, BackupError> {
-        self.writable("restore")?;
-        backup.set_ttl(ttl, self.inner.backend.now())?;
-        let (id, frame) = (backup.id(), backup.frame().clone());
-        let done = self.inner.receive(id, backup).await;
-        let done = done.map_err(|stopped| self.inner.stopped("restore", stopped))?;
-        Ok(self.receipt(done, &frame))
+        let work = async {
+            self.writable("restore")?;
+            backup.set_ttl(ttl, self.inner.backend.now())?;
+            let (id, frame) = (backup.id(), backup.frame().clone());
+            let done = self.inner.receive(id, backup).await;
+            let done = done.map_err(|stopped| self.inner.stopped("restore", stopped))?;
+            Ok(self.receipt(done, &frame))
+        };
+        operation!(&*self.inner, "restore_backup", work).await
     }
 
     /// Copies the whole memory to another one, which must not exist and may be in another store.
@@ -140,25 +145,27 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the other memory complete, absent or unfinished. Copy again to complete it.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn copy_to(&self, other: &Self) -> Result<CopyReceipt, BackupError> {
-        other.writable("copy to")?;
-        for _ in 0..ATTEMPTS {
-            let reader = StoreReader::new(&self.inner, FrameWriters::Included).await?;
-            let frame = reader.frame().clone();
-            if !frame.is_written() {
-                return Err(BackupError::NoMemory(self.key().clone()));
+        let work = async {
+            other.writable("copy to")?;
+            for _ in 0..ATTEMPTS {
+                let reader = StoreReader::new(&self.inner, FrameWriters::Included).await?;
+                let frame = reader.frame().clone();
+                if !frame.is_written() {
+                    return Err(BackupError::NoMemory(self.key().clone()));
+                }
+                if !frame.counters.is_conserved() {
+                    return Err(BackupError::Drifted(self.key().clone()));
+                }
+                match other.inner.receive(reader.id_of_copy(None), reader).await {
+                    Ok(done) => return Ok(other.receipt(done, &frame)),
+                    Err(Stopped::Changed) => {}
+                    Err(Stopped::Failed(error)) => return Err(error),
+                }
             }
-            if !frame.counters.is_conserved() {
-                return Err(BackupError::Drifted(self.key().clone()));
-            }
-            match other.inner.receive(reader.id_of_copy(None), reader).await {
-                Ok(done) => return Ok(other.receipt(done, &frame)),
-                Err(Stopped::Changed) => {}
-                Err(Stopped::Failed(error)) => return Err(error),
-            }
-        }
-        Err(self.inner.contended("copy").into())
+            Err(self.inner.contended("copy").into())
+        };
+        operation!(&*self.inner, "copy_to", work).await
     }
 
     fn receipt(&self, done: Done, frame: &Frame) -> CopyReceipt {

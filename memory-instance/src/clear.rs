@@ -8,7 +8,7 @@ use crate::erase::ForgetView;
 use crate::error::MemoryError;
 use crate::inner::Inner;
 use crate::instance::MemoryInstance;
-use crate::telemetry::Operation;
+use crate::telemetry::{Operation, operation};
 
 impl MemoryInstance {
     /// Removes all messages and flush receipts. The counters report the removed messages as cleared. If the resource has an
@@ -43,10 +43,12 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the memory cleared or not.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn clear(&self) -> Result<Cleared, MemoryError> {
-        self.writable("clear")?;
-        self.inner.clear_measured(None, self.inner.rules.archive, None).await
+        let work = async {
+            self.writable("clear")?;
+            self.inner.clear_measured(None, self.inner.rules.archive, None).await
+        };
+        operation!(&*self.inner, "clear", work).await
     }
 }
 

@@ -7,10 +7,11 @@ use memory_core::store::{
     Access, Applied, Counters, FlushReceipt, Splice, StoreError, StoreErrorKind, StoreOperation,
 };
 
+use crate::asking::Answering;
 use crate::audit::{Audit, AuditOperation, Audited};
 use crate::error::WriteError;
 use crate::inner::{Inner, OnHeap};
-use crate::write::{Answering, WriteRequest};
+use crate::write::WriteRequest;
 
 /// The outcome of a commit that was answered.
 pub(crate) enum Committed {

@@ -12,6 +12,7 @@ use crate::exclusive::Session;
 use crate::flush;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
+use crate::telemetry::operation;
 
 const OPERATION: &str = "replace a message of";
 
@@ -83,15 +84,17 @@ impl MemoryInstance {
     /// # Cancel safety
     /// Dropping the future leaves the message replaced or not.
     #[doc(alias = "redact")]
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn replace(
         &self,
         place: Sequence,
         entry: impl Into<Entry> + Send,
     ) -> Result<Option<Edited>, MemoryError> {
-        self.writable(OPERATION)?;
-        let edit = self.inner.new_message(entry.into())?;
-        self.edit(place, edit).await
+        let work = async {
+            self.writable(OPERATION)?;
+            let edit = self.inner.new_message(entry.into())?;
+            self.edit(place, edit).await
+        };
+        operation!(&*self.inner, "replace", work).await
     }
 
     /// Sets the priority of the message at a place. Returns `None` if no message is at the place now.
@@ -123,14 +126,16 @@ impl MemoryInstance {
     /// # Cancel safety
     /// As [`replace`](Self::replace).
     #[doc(alias = "pin")]
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn set_priority(
         &self,
         place: Sequence,
         priority: Priority,
     ) -> Result<Option<Edited>, MemoryError> {
-        self.writable(OPERATION)?;
-        self.edit(place, Edit::Priority(priority)).await
+        let work = async {
+            self.writable(OPERATION)?;
+            self.edit(place, Edit::Priority(priority)).await
+        };
+        operation!(&*self.inner, "set_priority", work).await
     }
 
     /// Sets the content type of the message at a place. A priority that followed from the old type becomes that of
@@ -142,18 +147,20 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// As [`replace`](Self::replace).
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn set_content_type(
         &self,
         place: Sequence,
         content_type: ContentType,
     ) -> Result<Option<Edited>, MemoryError> {
-        self.writable(OPERATION)?;
-        if self.inner.excludes_type(&content_type) {
-            return Err(self.inner.all_excluded(OPERATION));
-        }
-        let content_type = self.inner.persistable_type(content_type);
-        self.edit(place, Edit::ContentType(content_type)).await
+        let work = async {
+            self.writable(OPERATION)?;
+            if self.inner.excludes_type(&content_type) {
+                return Err(self.inner.all_excluded(OPERATION));
+            }
+            let content_type = self.inner.persistable_type(content_type);
+            self.edit(place, Edit::ContentType(content_type)).await
+        };
+        operation!(&*self.inner, "set_content_type", work).await
     }
 
     async fn edit(&self, place: Sequence, edit: Edit) -> Result<Option<Edited>, MemoryError> {
@@ -178,13 +185,16 @@ impl Session {
         place: Sequence,
         entry: impl Into<Entry> + Send,
     ) -> Result<Option<Edited>, MemoryError> {
-        self.still_on(OPERATION)?;
-        let edit = self.memory.inner.new_message(entry.into())?;
-        let edited = self.memory.inner.edit(place, &edit, Some(self.scope.proof())).await?;
-        if let Some(edited) = &edited {
-            self.note_counters(&edited.counters);
-        }
-        Ok(edited)
+        let work = async {
+            self.still_on(OPERATION)?;
+            let edit = self.memory.inner.new_message(entry.into())?;
+            let edited = self.memory.inner.edit(place, &edit, Some(self.scope.proof())).await?;
+            if let Some(edited) = &edited {
+                self.note_counters(&edited.counters);
+            }
+            Ok(edited)
+        };
+        operation!(&*self.memory.inner, "replace", work).await
     }
 }
 

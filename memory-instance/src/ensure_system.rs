@@ -12,6 +12,7 @@ use crate::exclusive::{ExclusiveError, Session};
 use crate::ids::name_of;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
+use crate::telemetry::operation;
 
 const OPERATION: &str = "ensure the system prompt of";
 
@@ -84,28 +85,30 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the prompt unchanged or as wanted, and stored once.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn ensure_system(
         &self,
         name: &str,
         prompt: impl Into<String>,
     ) -> Result<EnsuredSystem, MemoryError> {
-        self.writable(OPERATION)?;
-        self.inner.not_in_own_turn(OPERATION)?;
-        let wanted = self.inner.system_prompt(name, prompt.into())?;
-        if let Found::Same(ensured) = self.inner.find_system(&wanted).await? {
-            return Ok(ensured);
-        }
-        let turn = |session: Session| async move { session.ensure(&wanted).await };
-        match self.exclusive(turn).await {
-            Ok(done) => done,
-            Err(ExclusiveError::Begin(error)) => Err(*error),
-            // The store checked the token of each write, so the turn's result is valid.
-            Err(ExclusiveError::Lost { output: Some(done), .. }) => done,
-            Err(ExclusiveError::Lost { reason, .. }) => {
-                Err(MemoryError::LeaseLost { key: self.inner.key.clone(), reason })
+        let work = async {
+            self.writable(OPERATION)?;
+            self.inner.not_in_own_turn(OPERATION)?;
+            let wanted = self.inner.system_prompt(name, prompt.into())?;
+            if let Found::Same(ensured) = self.inner.find_system(&wanted).await? {
+                return Ok(ensured);
             }
-        }
+            let turn = |session: Session| async move { session.ensure(&wanted).await };
+            match self.exclusive(turn).await {
+                Ok(done) => done,
+                Err(ExclusiveError::Begin(error)) => Err(*error),
+                // The store checked the token of each write, so the turn's result is valid.
+                Err(ExclusiveError::Lost { output: Some(done), .. }) => done,
+                Err(ExclusiveError::Lost { reason, .. }) => {
+                    Err(MemoryError::LeaseLost { key: self.inner.key.clone(), reason })
+                }
+            }
+        };
+        operation!(&*self.inner, "ensure_system", work).await
     }
 }
 
@@ -122,9 +125,12 @@ impl Session {
         name: &str,
         prompt: impl Into<String>,
     ) -> Result<EnsuredSystem, MemoryError> {
-        self.still_on(OPERATION)?;
-        let wanted = self.memory.inner.system_prompt(name, prompt.into())?;
-        self.ensure(&wanted).await
+        let work = async {
+            self.still_on(OPERATION)?;
+            let wanted = self.memory.inner.system_prompt(name, prompt.into())?;
+            self.ensure(&wanted).await
+        };
+        operation!(&*self.memory.inner, "ensure_system", work).await
     }
 
     /// The lease excludes other writers, so a missing prompt is appended once.

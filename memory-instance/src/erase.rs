@@ -13,15 +13,16 @@ use memory_lock::{LockGuard, LockKey};
 use serde::Serialize;
 use tokio::time::Instant;
 
+use crate::asking::Answering;
 use crate::audit::{Audit, AuditOperation, AuditOutcome, Audited};
 use crate::error::MemoryError;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
 use crate::manager::MemoryManager;
 use crate::sweep::non_zero;
-use crate::telemetry::Operation;
+use crate::telemetry::{Operation, WaitSpan, note, operation};
 use crate::views::Views;
-use crate::write::{Answering, WriteRequest};
+use crate::write::WriteRequest;
 
 /// The number of messages that one step of a deletion removes. Other memories are written between steps.
 const PART: NonZeroUsize = non_zero(256);
@@ -92,16 +93,18 @@ impl MemoryInstance {
     /// # Cancel safety
     /// Dropping the future leaves the messages erased or not, never some of them.
     #[doc(alias = "forget")]
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn erase(
         &self,
         places: impl IntoIterator<Item = Sequence> + Send,
         reason: &str,
     ) -> Result<ErasureReceipt, MemoryError> {
-        self.writable("erase messages of")?;
-        let places: SequenceSet = places.into_iter().collect();
-        let reason = self.inner.persistable_text(reason, Erase::MAX_REASON);
-        self.inner.erase(places, &reason).await
+        let work = async {
+            self.writable("erase messages of")?;
+            let places: SequenceSet = places.into_iter().collect();
+            let reason = self.inner.persistable_text(reason, Erase::MAX_REASON);
+            self.inner.erase(places, &reason).await
+        };
+        operation!(&*self.inner, "erase", work).await
     }
 
     /// The records of the newest erasures, newest first; at most 64.
@@ -112,7 +115,8 @@ impl MemoryInstance {
     /// # Cancel safety
     /// Reads have no effect.
     pub async fn erasures(&self) -> Result<Vec<Erasure>, MemoryError> {
-        Ok(self.inner.store().erasures(&self.inner.key).await?)
+        let work = async { Ok(self.inner.store().erasures(&self.inner.key).await?) };
+        operation!(&*self.inner, "erasures", work).await
     }
 
     /// Deletes the memory: messages, archive, receipts, records of erasures and of writers. Only what fences stale
@@ -146,18 +150,21 @@ impl MemoryInstance {
     /// # Cancel safety
     /// Dropping the future leaves the memory unchanged, or deleted for all readers; the next deletion, or a sweep of
     /// expired memories, frees the rest of its storage.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn delete(&self) -> Result<DeletionReceipt, MemoryError> {
-        self.writable("delete")?;
-        let started = Instant::now();
-        let inner = &self.inner;
-        let deleted = inner.delete().await;
-        let (telemetry, policy) = (&inner.rules.telemetry, &inner.rules.policy);
-        telemetry.ended(Operation::Delete, started, &deleted);
-        if deleted.is_ok() {
-            telemetry.drops(&inner.key, &inner.held, policy);
-        }
-        deleted
+        let work = async {
+            self.writable("delete")?;
+            let started = Instant::now();
+            let inner = &self.inner;
+            let deleted = inner.delete().await;
+            let (telemetry, policy) = (&inner.rules.telemetry, &inner.rules.policy);
+            telemetry.ended(Operation::Delete, started, &deleted);
+            note(|totals| totals.messages = deleted.as_ref().map_or(0, |receipt| receipt.messages));
+            if deleted.is_ok() {
+                telemetry.drops(&inner.key, &inner.held, policy);
+            }
+            deleted
+        };
+        operation!(&*self.inner, "delete", work).await
     }
 }
 
@@ -171,7 +178,8 @@ impl MemoryManager {
     /// # Cancel safety
     /// Dropping the future does not end work that has begun, which changes no message.
     pub async fn scrub(&self) -> Result<Scrubbed, MemoryError> {
-        Ok(self.store().scrub().await?)
+        let work = async { Ok(self.store().scrub().await?) };
+        operation!(self, "scrub", work).await
     }
 }
 
@@ -281,7 +289,9 @@ impl Inner {
 
     /// A lease, for work that no holder of it may do meanwhile.
     pub(crate) async fn wait_for_lease(&self, name: &LockKey) -> Result<LockGuard, MemoryError> {
+        let wait = WaitSpan::begin();
         let taken = self.backend.locks.lock(name, &self.rules.lock).await;
+        drop(wait);
         Ok(taken.map_err(|reason| self.lock_error(reason))?)
     }
 

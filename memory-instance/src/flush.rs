@@ -19,6 +19,7 @@ use self::run::carried;
 use crate::error::MemoryError;
 use crate::instance::MemoryInstance;
 use crate::lifecycle::Activity;
+use crate::telemetry::operation;
 
 impl MemoryInstance {
     /// Flushes now, down to the target, whatever the threshold is, and returns when the flush is done.
@@ -61,9 +62,9 @@ impl MemoryInstance {
     /// Dropping the future leaves the memory flushed or not, and releases the lease at once. A future that is kept
     /// without being polled blocks no other flush: after half a second a task continues its flush.
     #[doc(alias = "performFlushAsync")]
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn perform_flush(&self) -> Result<Option<FlushReceipt>, MemoryError> {
-        self.flush_with(&FlushOptions::default()).await
+        let work = async { self.flush_with(&FlushOptions::default()).await };
+        operation!(&*self.inner, "perform_flush", work).await
     }
 
     /// Flushes now as [`perform_flush`](Self::perform_flush) does, with other options. Returns `None` also if the options'
@@ -96,9 +97,9 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// As [`perform_flush`](Self::perform_flush).
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn flush(&self, options: &FlushOptions) -> Result<Option<FlushReceipt>, MemoryError> {
-        self.flush_with(options).await
+        let work = async { self.flush_with(options).await };
+        operation!(&*self.inner, "flush", work).await
     }
 
     async fn flush_with(
@@ -126,13 +127,15 @@ impl MemoryInstance {
     /// # Cancel safety
     /// Dropping the future has no effect.
     #[doc(alias = "dry_run")]
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn plan_flush(
         &self,
         options: &FlushOptions,
     ) -> Result<Option<FlushReceipt>, MemoryError> {
-        let order = Order::explicit(&self.inner, options)?;
-        self.inner.dry_run(&order).await
+        let work = async {
+            let order = Order::explicit(&self.inner, options)?;
+            self.inner.dry_run(&order).await
+        };
+        operation!(&*self.inner, "plan_flush", work).await
     }
 
     /// Starts a flush in a separate task if one is due and none runs in this instance. See
@@ -144,14 +147,17 @@ impl MemoryInstance {
     /// # Cancel safety
     /// Dropping the future before it completes starts no flush.
     pub async fn flush_in_background(&self) -> Result<(), MemoryError> {
-        self.writable("flush")?;
-        // Before the request to the store: a call that came before a shutdown counts as under way.
-        let underway = self.inner.begin(Activity::Flush, "flush")?;
-        if self.inner.is_due(&self.inner.head().await?) {
-            spawn(&self.inner, underway);
-        } else {
-            underway.ended();
-        }
-        Ok(())
+        let work = async {
+            self.writable("flush")?;
+            // Before the request to the store: a call that came before a shutdown counts as under way.
+            let underway = self.inner.begin(Activity::Flush, "flush")?;
+            if self.inner.is_due(&self.inner.head().await?) {
+                spawn(&self.inner, underway);
+            } else {
+                underway.ended();
+            }
+            Ok(())
+        };
+        operation!(&*self.inner, "flush_in_background", work).await
     }
 }

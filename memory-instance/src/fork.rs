@@ -12,12 +12,14 @@ use memory_core::{MemoryKey, Sequence};
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::asking::Answering;
 use crate::audit::{AuditOperation, Audited};
 use crate::backup::{BackupError, Done, Extent, Stopped, StoreReader, id_of_copy};
 use crate::error::MemoryError;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
-use crate::write::{Answering, WriteRequest};
+use crate::telemetry::operation;
+use crate::write::WriteRequest;
 
 /// The options of [`MemoryInstance::fork`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -114,34 +116,38 @@ impl MemoryInstance {
     /// complete it.
     #[doc(alias = "branch")]
     #[doc(alias = "ForkUnfinished")]
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn fork(&self, new: &Self, options: ForkOptions) -> Result<ForkReceipt, MemoryError> {
-        new.writable("fork to")?;
-        let id = options.id.unwrap_or_else(Uuid::new_v4);
-        // The origin may have changed since, so that the fork would now be refused.
-        if options.id.is_some()
-            && let Some(before) = self.inner.forked_before(&new.inner, id).await?
-        {
-            return Ok(before);
-        }
-        for _ in 0..ATTEMPTS {
-            match self.inner.fork_once(&new.inner, id, options.at).await {
-                Ok(receipt) => return Ok(receipt),
-                Err(Stopped::Changed) => {}
-                Err(Stopped::Failed(BackupError::Memory(error))) => {
-                    // Another attempt may have completed it meanwhile.
-                    let before = match error.store_kind() {
-                        Some(StoreErrorKind::Exists) => {
-                            self.inner.forked_before(&new.inner, id).await?
-                        }
-                        _ => None,
-                    };
-                    return before.ok_or(error);
-                }
-                Err(Stopped::Failed(error)) => return Err(self.inner.refused(error.to_string())),
+        let work = async {
+            new.writable("fork to")?;
+            let id = options.id.unwrap_or_else(Uuid::new_v4);
+            // The origin may have changed since, so that the fork would now be refused.
+            if options.id.is_some()
+                && let Some(before) = self.inner.forked_before(&new.inner, id).await?
+            {
+                return Ok(before);
             }
-        }
-        Err(self.inner.contended("fork"))
+            for _ in 0..ATTEMPTS {
+                match self.inner.fork_once(&new.inner, id, options.at).await {
+                    Ok(receipt) => return Ok(receipt),
+                    Err(Stopped::Changed) => {}
+                    Err(Stopped::Failed(BackupError::Memory(error))) => {
+                        // Another attempt may have completed it meanwhile.
+                        let before = match error.store_kind() {
+                            Some(StoreErrorKind::Exists) => {
+                                self.inner.forked_before(&new.inner, id).await?
+                            }
+                            _ => None,
+                        };
+                        return before.ok_or(error);
+                    }
+                    Err(Stopped::Failed(error)) => {
+                        return Err(self.inner.refused(error.to_string()));
+                    }
+                }
+            }
+            Err(self.inner.contended("fork"))
+        };
+        operation!(&*self.inner, "fork", work).await
     }
 
     /// The memory that this one was forked from, if it is a fork.
@@ -152,7 +158,8 @@ impl MemoryInstance {
     /// # Cancel safety
     /// Reads have no effect.
     pub async fn origin(&self) -> Result<Option<ForkOrigin>, MemoryError> {
-        Ok(self.inner.store().origin(&self.inner.key).await?)
+        let work = async { Ok(self.inner.store().origin(&self.inner.key).await?) };
+        operation!(&*self.inner, "origin", work).await
     }
 }
 

@@ -13,7 +13,7 @@ use crate::error::MemoryError;
 use crate::inner::Inner;
 use crate::instance::MemoryInstance;
 use crate::rewrite::REWRITE;
-use crate::telemetry::Operation;
+use crate::telemetry::{Operation, operation};
 
 impl MemoryInstance {
     /// The health of the memory, for operators and tests. It reads everything except the texts of messages.
@@ -42,15 +42,17 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Reads have no effect.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn health(&self) -> Result<MemoryHealth, MemoryError> {
-        let started = Instant::now();
-        let health = self.inner.health().await;
-        let telemetry = &self.inner.rules.telemetry;
-        telemetry.ended(Operation::Health, started, &health);
-        let healthy = health.as_ref().is_ok_and(|health| health.verdict == Verdict::Healthy);
-        telemetry.health(&self.inner.key, healthy);
-        health
+        let work = async {
+            let started = Instant::now();
+            let health = self.inner.health().await;
+            let telemetry = &self.inner.rules.telemetry;
+            telemetry.ended(Operation::Health, started, &health);
+            let healthy = health.as_ref().is_ok_and(|health| health.verdict == Verdict::Healthy);
+            telemetry.health(&self.inner.key, healthy);
+            health
+        };
+        operation!(&*self.inner, "health", work).await
     }
 }
 

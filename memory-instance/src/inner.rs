@@ -5,14 +5,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
+use memory_core::MemoryKey;
 use memory_core::lease::LeaseProof;
 use memory_core::sibling::{OwnBatch, View};
 use memory_core::store::{
     Applied, Cursor, Head, Outline, Page, Read, StoreError, StoreErrorKind, WriteId,
 };
-use memory_core::{MemoryKey, MemoryStore};
 use memory_lock::{LockError, LockKey};
 
+use crate::asking::Asking;
 use crate::backend::Backend;
 use crate::calibrations::Calibrations;
 use crate::error::{LeaseError, MemoryError, WriteError};
@@ -89,8 +90,8 @@ impl Inner {
         })
     }
 
-    pub(crate) fn store(&self) -> &dyn MemoryStore {
-        &*self.rules.store
+    pub(crate) fn store(&self) -> Asking<'_> {
+        Asking(&*self.rules.store)
     }
 
     pub(crate) async fn head(&self) -> Result<Head, StoreError> {

@@ -5,13 +5,13 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use memory_config::Mode;
-use memory_core::store::{Counters, Cursor, FlushReceipt, Page};
+use memory_core::store::{Counters, Cursor, FlushReceipt, Head, Page};
 use memory_core::{MemoryKey, MemoryResource, Message, StoredMessage};
 use tokio::time::Instant;
 
 use crate::error::MemoryError;
 use crate::inner::Inner;
-use crate::telemetry::Operation;
+use crate::telemetry::{Operation, note, operation};
 
 /// A handle to one memory. Clones are cheap and share all state. Any number of tasks may use them at once, and any
 /// number of processes may have handles to the same memory.
@@ -131,16 +131,21 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Reads have no effect.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn page(
         &self,
         after: Option<Cursor>,
         limit: Option<NonZeroUsize>,
     ) -> Result<Page, MemoryError> {
-        let started = Instant::now();
-        let page = self.inner.page(after, limit).await.map_err(MemoryError::from);
-        self.inner.rules.telemetry.ended(Operation::Read, started, &page);
-        page
+        let work = async {
+            let started = Instant::now();
+            let page = self.inner.page(after, limit).await.map_err(MemoryError::from);
+            self.inner.rules.telemetry.ended(Operation::Read, started, &page);
+            note(|totals| {
+                totals.messages += page.as_ref().map_or(0, |it| it.messages.len() as u64)
+            });
+            page
+        };
+        operation!(&*self.inner, "page", work).await
     }
 
     /// The newest `n` messages, in order, from one snapshot; all messages if there are fewer. The cost depends on
@@ -211,16 +216,21 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Reads have no effect.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn page_before(
         &self,
         before: Option<Cursor>,
         limit: NonZeroUsize,
     ) -> Result<Page, MemoryError> {
-        let started = Instant::now();
-        let page = self.inner.page_before(before, limit).await.map_err(MemoryError::from);
-        self.inner.rules.telemetry.ended(Operation::Read, started, &page);
-        page
+        let work = async {
+            let started = Instant::now();
+            let page = self.inner.page_before(before, limit).await.map_err(MemoryError::from);
+            self.inner.rules.telemetry.ended(Operation::Read, started, &page);
+            note(|totals| {
+                totals.messages += page.as_ref().map_or(0, |it| it.messages.len() as u64)
+            });
+            page
+        };
+        operation!(&*self.inner, "page_before", work).await
     }
 
     /// The number of tokens of a message, by the resource's counter. Nothing is stored.
@@ -308,10 +318,15 @@ impl MemoryInstance {
     /// # Cancel safety
     /// Reads have no effect.
     pub async fn counters(&self) -> Result<Counters, MemoryError> {
-        let started = Instant::now();
-        let head = self.inner.head().await.map_err(MemoryError::from);
-        self.inner.rules.telemetry.ended(Operation::Stats, started, &head);
-        Ok(head?.counters)
+        let work = async {
+            let started = Instant::now();
+            let head = self.inner.head().await.map_err(MemoryError::from);
+            self.inner.rules.telemetry.ended(Operation::Stats, started, &head);
+            let tokens = |head: &Head| head.counters.present.tokens;
+            note(|totals| totals.tokens = head.as_ref().map(tokens).ok());
+            Ok(head?.counters)
+        };
+        operation!(&*self.inner, "counters", work).await
     }
 
     /// The receipts of the last flushes, newest first.
@@ -322,7 +337,8 @@ impl MemoryInstance {
     /// # Cancel safety
     /// Reads have no effect.
     pub async fn receipts(&self) -> Result<Vec<FlushReceipt>, MemoryError> {
-        Ok(self.inner.store().receipts(&self.inner.key).await?)
+        let work = async { Ok(self.inner.store().receipts(&self.inner.key).await?) };
+        operation!(&*self.inner, "receipts", work).await
     }
 
     /// Refuses a write through a read-only handle.

@@ -9,6 +9,7 @@ use crate::commit::Committed;
 use crate::error::MemoryError;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
+use crate::telemetry::operation;
 use crate::write::ClaimFence;
 
 /// The lower bound for the maximum hold of a lease that is taken to raise the store's newest token.
@@ -56,14 +57,17 @@ impl MemoryInstance {
     /// # Cancel safety
     /// Reads have no effect.
     pub async fn leases(&self) -> Result<Leases, MemoryError> {
-        let inner = &self.inner;
-        let inspect = async |lease: &LockKey| {
-            inner.backend.locks.inspect(lease).await.map_err(|reason| inner.lock_error(reason))
+        let work = async {
+            let inner = &self.inner;
+            let inspect = async |lease: &LockKey| {
+                inner.backend.locks.inspect(lease).await.map_err(|reason| inner.lock_error(reason))
+            };
+            Ok(Leases {
+                memory: inspect(&inner.lease).await?,
+                flush: inspect(&inner.flush_lease).await?,
+            })
         };
-        Ok(Leases {
-            memory: inspect(&inner.lease).await?,
-            flush: inspect(&inner.flush_lease).await?,
-        })
+        operation!(&*self.inner, "leases", work).await
     }
 
     /// Breaks the leases of the memory, whichever process holds them, and returns the broken leases. This is for
@@ -102,27 +106,30 @@ impl MemoryInstance {
     /// # Cancel safety
     /// Dropping the future leaves each lease broken or not. A holder that takes a lease later keeps it.
     pub async fn break_leases(&self) -> Result<Leases, MemoryError> {
-        let inner = &self.inner;
-        let locks = &inner.backend.locks;
-        let break_one = async |lease: &LockKey| {
-            locks.break_lease(lease).await.map_err(|reason| inner.lock_error(reason))
-        };
-        let memory = break_one(&inner.lease).await;
-        let flush = break_one(&inner.flush_lease).await;
-        // An attempt without an answer may have broken the lease, and an earlier call may have ended right after
-        // breaking it. So the tokens are outdated even if no lease was found.
-        let outdated = if inner.backend.is_fused() {
-            [Ok(()), Ok(())]
-        } else {
-            let writers = match memory {
-                Ok(None) => inner.outdate_writers_if_written().await,
-                Ok(Some(_)) | Err(_) => inner.outdate_writers().await,
+        let work = async {
+            let inner = &self.inner;
+            let locks = &inner.backend.locks;
+            let break_one = async |lease: &LockKey| {
+                locks.break_lease(lease).await.map_err(|reason| inner.lock_error(reason))
             };
-            [writers, inner.outdate_flushers().await]
+            let memory = break_one(&inner.lease).await;
+            let flush = break_one(&inner.flush_lease).await;
+            // An attempt without an answer may have broken the lease, and an earlier call may have ended right after
+            // breaking it. So the tokens are outdated even if no lease was found.
+            let outdated = if inner.backend.is_fused() {
+                [Ok(()), Ok(())]
+            } else {
+                let writers = match memory {
+                    Ok(None) => inner.outdate_writers_if_written().await,
+                    Ok(Some(_)) | Err(_) => inner.outdate_writers().await,
+                };
+                [writers, inner.outdate_flushers().await]
+            };
+            let leases = Leases { memory: memory?, flush: flush? };
+            outdated.into_iter().collect::<Result<(), _>>()?;
+            Ok(leases)
         };
-        let leases = Leases { memory: memory?, flush: flush? };
-        outdated.into_iter().collect::<Result<(), _>>()?;
-        Ok(leases)
+        operation!(&*self.inner, "break_leases", work).await
     }
 }
 

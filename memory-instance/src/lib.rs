@@ -35,6 +35,7 @@ mod watch;
 mod window;
 mod workflow;
 
+mod asking;
 mod backend;
 mod commit;
 mod inner;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::error::MemoryError;
 use crate::manager::MemoryManager;
 use crate::sweep::non_zero;
+use crate::telemetry::operation;
 
 /// The keys that are listed in one request at most. A server of Redis looks at all its keys for each request.
 const PAGE: usize = 10_000;
@@ -65,6 +66,16 @@ impl MemoryManager {
     /// # Cancel safety
     /// Reads have no effect.
     pub async fn list_keys(
+        &self,
+        resource: &str,
+        pattern: &KeyPattern,
+        after: Option<&MemoryKey>,
+        limit: NonZeroUsize,
+    ) -> Result<KeyListing, MemoryError> {
+        operation!(self, "list_keys", self.matching_keys(resource, pattern, after, limit)).await
+    }
+
+    async fn matching_keys(
         &self,
         resource: &str,
         pattern: &KeyPattern,

@@ -20,6 +20,7 @@ use crate::inner::Inner;
 use crate::instance::MemoryInstance;
 use crate::lifecycle::Lifecycle;
 use crate::rules::Rules;
+use crate::telemetry::operation;
 use crate::template::{KeyContext, KeyTemplate};
 
 /// Opens memories by resource and key. Clones are cheap and share all state.
@@ -269,7 +270,8 @@ impl MemoryManager {
         after: Option<&MemoryKey>,
         limit: NonZeroUsize,
     ) -> Result<Vec<MemoryKey>, MemoryError> {
-        Ok(self.shared.backend.store.keys(after, limit).await?)
+        let work = async { Ok(self.shared.backend.store.keys(after, limit).await?) };
+        operation!(self, "keys", work).await
     }
 
     /// The storage keys of the memories with messages of one resource of this project whose rendered key begins
@@ -300,25 +302,28 @@ impl MemoryManager {
         after: Option<&MemoryKey>,
         limit: NonZeroUsize,
     ) -> Result<Vec<MemoryKey>, MemoryError> {
-        let prefix = KeyPrefix::new(&self.shared.project, resource, prefix)?;
-        let store = &self.shared.backend.store;
-        let (mut found, mut rest) = (Vec::new(), limit.get());
-        let after = match after {
-            Some(after) if after >= prefix.first() => after,
-            _ => {
-                // A listing starts after a key, so the first possible key is checked separately.
-                if store.head(prefix.first()).await?.counters.present.messages > 0 {
-                    found.push(prefix.first().clone());
-                    rest -= 1;
+        let work = async {
+            let prefix = KeyPrefix::new(&self.shared.project, resource, prefix)?;
+            let store = &self.shared.backend.store;
+            let (mut found, mut rest) = (Vec::new(), limit.get());
+            let after = match after {
+                Some(after) if after >= prefix.first() => after,
+                _ => {
+                    // A listing starts after a key, so the first possible key is checked separately.
+                    if store.head(prefix.first()).await?.counters.present.messages > 0 {
+                        found.push(prefix.first().clone());
+                        rest -= 1;
+                    }
+                    prefix.first()
                 }
-                prefix.first()
+            };
+            if let Some(rest) = NonZeroUsize::new(rest) {
+                let listed = store.keys(Some(after), rest).await?;
+                found.extend(listed.into_iter().take_while(|key| prefix.matches(key)));
             }
+            Ok(found)
         };
-        if let Some(rest) = NonZeroUsize::new(rest) {
-            let listed = store.keys(Some(after), rest).await?;
-            found.extend(listed.into_iter().take_while(|key| prefix.matches(key)));
-        }
-        Ok(found)
+        operation!(self, "keys_with_prefix", work).await
     }
 
     /// The project.

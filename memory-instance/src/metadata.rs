@@ -7,13 +7,15 @@ use memory_core::store::{
     UpdateMetadata,
 };
 
+use crate::asking::Answering;
 use crate::audit::{AuditOperation, Audited};
 use crate::error::MemoryError;
 use crate::exclusive::Session;
 use crate::inner::Inner;
 use crate::instance::MemoryInstance;
+use crate::telemetry::operation;
 use crate::version::Conditional;
-use crate::write::{Answering, WriteRequest};
+use crate::write::WriteRequest;
 
 const OPERATION: &str = "update the metadata of";
 
@@ -25,9 +27,9 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Reads have no effect.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn metadata(&self) -> Result<Metadata, MemoryError> {
-        Ok(self.inner.store().metadata(&self.inner.key).await?)
+        let work = async { Ok(self.inner.store().metadata(&self.inner.key).await?) };
+        operation!(&*self.inner, "metadata", work).await
     }
 
     /// Sets and removes names of the metadata; other names keep their values. `null` removes a name. At most 64 names of
@@ -76,14 +78,16 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the metadata updated or not.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn update_metadata(
         &self,
         patch: impl Into<MetadataPatch>,
         expected: Option<u64>,
     ) -> Result<Conditional<Metadata, Metadata>, MemoryError> {
-        self.writable(OPERATION)?;
-        self.inner.update_metadata(patch.into(), expected, None).await
+        let work = async {
+            self.writable(OPERATION)?;
+            self.inner.update_metadata(patch.into(), expected, None).await
+        };
+        operation!(&*self.inner, "update_metadata", work).await
     }
 }
 
@@ -111,9 +115,12 @@ impl Session {
         patch: impl Into<MetadataPatch>,
         expected: Option<u64>,
     ) -> Result<Conditional<Metadata, Metadata>, MemoryError> {
-        self.still_on(OPERATION)?;
-        let lease = Some(self.scope.proof());
-        self.memory.inner.update_metadata(patch.into(), expected, lease).await
+        let work = async {
+            self.still_on(OPERATION)?;
+            let lease = Some(self.scope.proof());
+            self.memory.inner.update_metadata(patch.into(), expected, lease).await
+        };
+        operation!(&*self.memory.inner, "update_metadata", work).await
     }
 }
 

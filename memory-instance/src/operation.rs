@@ -14,6 +14,7 @@ pub use self::report::{
 use self::run::Run;
 use crate::backup::BackupSink;
 use crate::manager::MemoryManager;
+use crate::telemetry::operation as in_span;
 use crate::template::KeyContext;
 
 /// The settings of an operation that the program decides, not the document.
@@ -95,9 +96,12 @@ impl MemoryManager {
     ) -> OperationReport {
         let OperationContext { variables, mode, backups } = context;
         let mut run = Run { manager: self, operation, mode, backups };
-        match run.run(&variables).await {
-            Ok(report) => report,
-            Err(error) => OperationReport::failed(operation.name(), &error),
-        }
+        let work = async {
+            match run.run(&variables).await {
+                Ok(report) => report,
+                Err(error) => OperationReport::failed(operation.name(), &error),
+            }
+        };
+        in_span!(self, "run", work).await
     }
 }

@@ -9,6 +9,7 @@ use memory_core::store::{
     Version,
 };
 
+use crate::asking::Answering;
 use crate::audit::{AuditOperation, Audited};
 use crate::erase::ForgetView;
 use crate::error::MemoryError;
@@ -16,8 +17,9 @@ use crate::exclusions::Batch;
 use crate::flush;
 use crate::inner::Inner;
 use crate::instance::MemoryInstance;
+use crate::telemetry::operation;
 use crate::version::Conditional;
-use crate::write::{Answering, WriteRequest};
+use crate::write::WriteRequest;
 
 const OPERATION: &str = "replace all messages of";
 
@@ -61,35 +63,37 @@ impl MemoryInstance {
     /// # Cancel safety
     /// Dropping the future leaves all old messages or all new ones.
     #[doc(alias = "write")]
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn replace_all<E: Into<Entry>>(
         &self,
         entries: impl IntoIterator<Item = E>,
         expected: Option<Version>,
     ) -> Result<Conditional<ReplacedAll>, MemoryError> {
-        self.writable(OPERATION)?;
-        let inner = &self.inner;
-        let Batch { messages, exclusions } = inner.prepare_messages(entries)?;
-        if messages.is_empty() {
-            return Err(inner.all_excluded(OPERATION));
-        }
-        // No custom type of the old messages is left.
-        inner.check_kinds_alone(&messages, &exclusions)?;
-        match inner.replace_all(&messages, expected).await {
-            Ok(mut replaced) => {
-                let appended = &mut replaced.appended;
-                exclusions.report_in(appended);
-                inner.kinds.learn(&appended.counters);
-                flush::after(inner, appended).await;
-                Ok(Conditional::Applied(replaced))
+        let work = async {
+            self.writable(OPERATION)?;
+            let inner = &self.inner;
+            let Batch { messages, exclusions } = inner.prepare_messages(entries)?;
+            if messages.is_empty() {
+                return Err(inner.all_excluded(OPERATION));
             }
-            Err(error) => match expected {
-                Some(expected) if error.store_kind() == Some(&StoreErrorKind::Conflict) => {
-                    Ok(Conditional::Conflict(inner.conflict(expected).await?))
+            // No custom type of the old messages is left.
+            inner.check_kinds_alone(&messages, &exclusions)?;
+            match inner.replace_all(&messages, expected).await {
+                Ok(mut replaced) => {
+                    let appended = &mut replaced.appended;
+                    exclusions.report_in(appended);
+                    inner.kinds.learn(&appended.counters);
+                    flush::after(inner, appended).await;
+                    Ok(Conditional::Applied(replaced))
                 }
-                _ => Err(error),
-            },
-        }
+                Err(error) => match expected {
+                    Some(expected) if error.store_kind() == Some(&StoreErrorKind::Conflict) => {
+                        Ok(Conditional::Conflict(inner.conflict(expected).await?))
+                    }
+                    _ => Err(error),
+                },
+            }
+        };
+        operation!(&*self.inner, "replace_all", work).await
     }
 }
 

@@ -21,6 +21,7 @@ use crate::error::MemoryError;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
 use crate::panics::caught_in;
+use crate::telemetry::operation;
 
 const OPERATION: &str = "rewrite summaries of";
 
@@ -103,27 +104,29 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Dropping the future leaves each summary as it was, or rewritten.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn rewrite_summaries(
         &self,
         erasure: &Erasure,
     ) -> Result<Vec<RewrittenSummary>, MemoryError> {
-        self.writable(OPERATION)?;
-        let inner = &self.inner;
-        inner.not_in_own_turn("rewrite summaries")?;
-        let flusher = inner.wait_for_lease(&inner.flush_lease).await?;
-        let mut rewritten = Vec::with_capacity(erasure.summaries.len());
-        for summary in &erasure.summaries {
-            match inner.rewrite(summary, erasure, flusher.proof()).await {
-                Ok(outcome) => rewritten.push(RewrittenSummary { summary: *summary, outcome }),
-                Err(error) => {
-                    flusher.release().await;
-                    return Err(error);
+        let work = async {
+            self.writable(OPERATION)?;
+            let inner = &self.inner;
+            inner.not_in_own_turn("rewrite summaries")?;
+            let flusher = inner.wait_for_lease(&inner.flush_lease).await?;
+            let mut rewritten = Vec::with_capacity(erasure.summaries.len());
+            for summary in &erasure.summaries {
+                match inner.rewrite(summary, erasure, flusher.proof()).await {
+                    Ok(outcome) => rewritten.push(RewrittenSummary { summary: *summary, outcome }),
+                    Err(error) => {
+                        flusher.release().await;
+                        return Err(error);
+                    }
                 }
             }
-        }
-        flusher.release().await;
-        Ok(rewritten)
+            flusher.release().await;
+            Ok(rewritten)
+        };
+        operation!(&*self.inner, "rewrite_summaries", work).await
     }
 }
 

@@ -7,6 +7,7 @@ use memory_core::store::{Indexing, SearchQuery, SearchResults};
 
 use crate::error::MemoryError;
 use crate::instance::MemoryInstance;
+use crate::telemetry::operation;
 
 impl MemoryInstance {
     /// Searches the texts of all messages, present and archived, for words and phrases.
@@ -46,13 +47,15 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// A search changes no message. An index may have been brought up to date in part; the next search continues.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn search(&self, query: &SearchQuery) -> Result<SearchResults, MemoryError> {
-        let mut query = Cow::Borrowed(query);
-        if self.mode == Mode::ReadOnly {
-            query.to_mut().indexing = Indexing::Forbidden;
-        }
-        Ok(self.inner.store().search(&self.inner.key, &query).await?)
+        let work = async {
+            let mut query = Cow::Borrowed(query);
+            if self.mode == Mode::ReadOnly {
+                query.to_mut().indexing = Indexing::Forbidden;
+            }
+            Ok(self.inner.store().search(&self.inner.key, &query).await?)
+        };
+        operation!(&*self.inner, "search", work).await
     }
 
     /// Builds the index of the memory anew, such as after a file was damaged; returns the number of places in it, or `None`
@@ -63,9 +66,11 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Dropping the future leaves a part of the index; the next search completes it.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn rebuild_index(&self) -> Result<Option<u64>, MemoryError> {
-        self.writable("rebuild the index")?;
-        Ok(self.inner.store().rebuild_index(&self.inner.key).await?)
+        let work = async {
+            self.writable("rebuild the index")?;
+            Ok(self.inner.store().rebuild_index(&self.inner.key).await?)
+        };
+        operation!(&*self.inner, "rebuild_index", work).await
     }
 }

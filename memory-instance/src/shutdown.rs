@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::lifecycle::ShutdownReport;
 use crate::manager::MemoryManager;
+use crate::telemetry::operation;
 use crate::write::after;
 
 /// How long a shutdown waits for the answers to its lease releases.
@@ -48,34 +49,36 @@ impl MemoryManager {
     /// # Cancel safety
     /// Dropping the future leaves the manager shutting down: it starts no flush and no turn, and those under way
     /// continue. Call it again to wait for them.
-    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn shutdown(&self, grace: Duration) -> ShutdownReport {
-        let (lifecycle, locks) = (self.lifecycle(), self.locks());
-        let began = Instant::now();
-        lifecycle.close();
-        lifecycle.until_ended(after(began, grace)).await;
-        let mut revoked = JoinSet::new();
-        for (id, lease) in lifecycle.abandon() {
-            let locks = locks.clone();
-            revoked.spawn(async move { (id, locks.revoke(&lease).await) });
-        }
-        while let Some(done) = revoked.join_next().await {
-            if let Ok((id, outcome)) = done {
-                lifecycle.revoked(id, outcome);
+        let work = async {
+            let (lifecycle, locks) = (self.lifecycle(), self.locks());
+            let began = Instant::now();
+            lifecycle.close();
+            lifecycle.until_ended(after(began, grace)).await;
+            let mut revoked = JoinSet::new();
+            for (id, lease) in lifecycle.abandon() {
+                let locks = locks.clone();
+                revoked.spawn(async move { (id, locks.revoke(&lease).await) });
             }
-        }
-        // Work whose lease was already over when it should be revoked is releasing the lease itself.
-        lifecycle.until_ended(after(Instant::now(), SHUTDOWN_RELEASE_TIMEOUT)).await;
-        locks.until_released(SHUTDOWN_RELEASE_TIMEOUT).await;
-        let report = lifecycle.report(began.elapsed());
-        if !report.is_complete() {
-            tracing::warn!(
-                abandoned_flushes = report.abandoned_flushes.len(),
-                abandoned_turns = report.abandoned_turns.len(),
-                unreleased_leases = report.unreleased_leases.len(),
-                "shut down before all work had ended"
-            );
-        }
-        report
+            while let Some(done) = revoked.join_next().await {
+                if let Ok((id, outcome)) = done {
+                    lifecycle.revoked(id, outcome);
+                }
+            }
+            // Work whose lease was already over when it should be revoked is releasing the lease itself.
+            lifecycle.until_ended(after(Instant::now(), SHUTDOWN_RELEASE_TIMEOUT)).await;
+            locks.until_released(SHUTDOWN_RELEASE_TIMEOUT).await;
+            let report = lifecycle.report(began.elapsed());
+            if !report.is_complete() {
+                tracing::warn!(
+                    abandoned_flushes = report.abandoned_flushes.len(),
+                    abandoned_turns = report.abandoned_turns.len(),
+                    unreleased_leases = report.unreleased_leases.len(),
+                    "shut down before all work had ended"
+                );
+            }
+            report
+        };
+        operation!(self, "shutdown", work).await
     }
 }

@@ -8,7 +8,7 @@ use crate::error::MemoryError;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
 use crate::sweep::non_zero;
-use crate::telemetry::Operation;
+use crate::telemetry::{Operation, operation};
 
 /// The messages that are read at once. A page also ends with the message by which it has this many bytes.
 const PAGE: PageLimit = PageLimit { messages: non_zero(1_000), bytes: 512 << 10 };
@@ -45,9 +45,9 @@ impl MemoryInstance {
     /// # Cancel safety
     /// Reads have no effect.
     #[doc(alias = "get-stats")]
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn stats(&self, group_by: Option<GroupBy>) -> Result<MessageStats, MemoryError> {
-        Ok(self.stats_count(group_by).await?.finish())
+        let work = async { Ok(self.stats_count(group_by).await?.finish()) };
+        operation!(&*self.inner, "stats", work).await
     }
 
     /// The statistics before they are finished, so that those of several memories can be merged.

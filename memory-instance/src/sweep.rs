@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::backend::Backend;
 use crate::error::{LeaseError, MemoryError};
 use crate::manager::MemoryManager;
+use crate::telemetry::operation;
 
 /// Whether a sweep removes memories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -136,46 +137,49 @@ impl MemoryManager {
     /// Dropping the future leaves each memory unchanged or removed. The next sweep that removes expired memories
     /// frees the remaining space of a removed one.
     pub async fn sweep(&self, options: SweepOptions) -> Result<SweepReport, MemoryError> {
-        let SweepOptions { expired, unused_for, mode, max } = options;
-        let dry_run = mode == SweepMode::DryRun;
-        let most = u64::try_from(max.get()).unwrap_or(u64::MAX);
-        let mut report = SweepReport { dry_run, ..SweepReport::default() };
-        let mut query = UnusedQuery {
-            prefix: MemoryKey::project_prefix(self.project()),
-            after: None,
-            expired,
-            unwritten_for: unused_for,
-            limit: PAGE,
-        };
-        let backend = self.backend();
-        loop {
-            let UnusedPage { memories, next, .. } = self.store().unused(&query).await?;
-            for memory in &memories {
-                if report.memories == most {
-                    report.more = true;
-                    return Ok(report);
-                }
-                let removed = if dry_run {
-                    backend.is_idle(memory).await?.then_some(memory.messages)
-                } else {
-                    backend.remove(memory).await?
-                };
-                match removed {
-                    Some(messages) => {
-                        report.memories += 1;
-                        report.messages += messages;
+        let work = async {
+            let SweepOptions { expired, unused_for, mode, max } = options;
+            let dry_run = mode == SweepMode::DryRun;
+            let most = u64::try_from(max.get()).unwrap_or(u64::MAX);
+            let mut report = SweepReport { dry_run, ..SweepReport::default() };
+            let mut query = UnusedQuery {
+                prefix: MemoryKey::project_prefix(self.project()),
+                after: None,
+                expired,
+                unwritten_for: unused_for,
+                limit: PAGE,
+            };
+            let backend = self.backend();
+            loop {
+                let UnusedPage { memories, next, .. } = self.store().unused(&query).await?;
+                for memory in &memories {
+                    if report.memories == most {
+                        report.more = true;
+                        return Ok(report);
                     }
-                    None => report.skipped += 1,
+                    let removed = if dry_run {
+                        backend.is_idle(memory).await?.then_some(memory.messages)
+                    } else {
+                        backend.remove(memory).await?
+                    };
+                    match removed {
+                        Some(messages) => {
+                            report.memories += 1;
+                            report.messages += messages;
+                        }
+                        None => report.skipped += 1,
+                    }
                 }
+                if next.is_none() {
+                    break;
+                }
+                query.after = next;
             }
-            if next.is_none() {
-                break;
-            }
-            query.after = next;
-        }
-        let SweepReport { memories, messages, skipped, .. } = report;
-        tracing::info!(memories, messages, skipped, dry_run, "swept unused memories");
-        Ok(report)
+            let SweepReport { memories, messages, skipped, .. } = report;
+            tracing::info!(memories, messages, skipped, dry_run, "swept unused memories");
+            Ok(report)
+        };
+        operation!(self, "sweep", work).await
     }
 }
 

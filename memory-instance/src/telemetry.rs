@@ -1,4 +1,4 @@
-//! Metrics of one resource, through the `metrics` facade.
+//! Metrics of one resource, through the `metrics` facade, and spans of operations.
 //!
 //! Labels are the project, memory ids and small enumerations, never rendered keys. The handles are created with a
 //! manager, so install the recorder before that. The metrics of an append then cost a few atomic additions.
@@ -6,8 +6,10 @@
 mod breaker;
 mod describe;
 mod held;
+mod outcome;
 #[cfg(test)]
 pub(crate) mod recorded;
+mod spans;
 #[cfg(test)]
 mod tests;
 
@@ -27,11 +29,14 @@ pub(crate) use self::breaker::BreakerMetrics;
 pub(crate) use self::describe::describe;
 use self::held::Gauges;
 pub(crate) use self::held::Held;
+pub(crate) use self::spans::{
+    OperationSpan, WaitSpan, continued, note, operation, operation_span, part, plan_span,
+};
 use crate::error::MemoryError;
 
 /// The handles of one resource's metrics.
 pub(crate) struct Telemetry {
-    project: String,
+    pub(crate) project: String,
     id: String,
     messages: [Counter; PRIORITIES],
     tokens: Counter,

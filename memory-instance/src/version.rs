@@ -15,6 +15,7 @@ use crate::error::MemoryError;
 use crate::flush;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
+use crate::telemetry::operation;
 use crate::views::ViewState;
 
 /// The outcome of a write that is applied only at an expected version, or of an update of metadata at an expected revision.
@@ -70,21 +71,24 @@ impl MemoryInstance {
     /// # Cancel safety
     /// Reads have no effect.
     pub async fn version(&self) -> Result<Version, MemoryError> {
-        let found = self.inner.backend.views.find(&self.inner.key);
-        let cursor = match found.state {
-            ViewState::View(..) => self.inner.refresh(found).await?.cursor(),
-            ViewState::Missing => {
-                let store = self.inner.store();
-                store.read_before(&self.inner.key, None, NonZeroUsize::MIN).await?.cursor
-            }
-            ViewState::Excluded => {
-                // Without the texts. A memory that changed may have a view.
-                let outline = self.inner.outline().await?;
-                self.inner.backend.views.observe(&self.inner.key, &outline.head);
-                outline.cursor()
-            }
+        let work = async {
+            let found = self.inner.backend.views.find(&self.inner.key);
+            let cursor = match found.state {
+                ViewState::View(..) => self.inner.refresh(found).await?.cursor(),
+                ViewState::Missing => {
+                    let store = self.inner.store();
+                    store.read_before(&self.inner.key, None, NonZeroUsize::MIN).await?.cursor
+                }
+                ViewState::Excluded => {
+                    // Without the texts. A memory that changed may have a view.
+                    let outline = self.inner.outline().await?;
+                    self.inner.backend.views.observe(&self.inner.key, &outline.head);
+                    outline.cursor()
+                }
+            };
+            Ok(Version::at_end(cursor))
         };
-        Ok(Version::at_end(cursor))
+        operation!(&*self.inner, "version", work).await
     }
 
     /// Appends a batch if no message was appended after the expected version, and the newest message then is still
@@ -127,24 +131,26 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// As [`append`](Self::append).
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn append_if<E: Into<Entry>>(
         &self,
         expected: Version,
         entries: impl IntoIterator<Item = E>,
     ) -> Result<Conditional<Appended>, MemoryError> {
-        self.writable("append to")?;
-        let batch = self.inner.prepare_messages(entries)?;
-        match self.append_prepared(batch, Some(expected), None).await {
-            Ok(appended) => {
-                flush::after(&self.inner, &appended).await;
-                Ok(Conditional::Applied(appended))
+        let work = async {
+            self.writable("append to")?;
+            let batch = self.inner.prepare_messages(entries)?;
+            match self.append_prepared(batch, Some(expected), None).await {
+                Ok(appended) => {
+                    flush::after(&self.inner, &appended).await;
+                    Ok(Conditional::Applied(appended))
+                }
+                Err(error) if error.store_kind() == Some(&StoreErrorKind::Conflict) => {
+                    Ok(Conditional::Conflict(self.inner.conflict(expected).await?))
+                }
+                Err(error) => Err(error),
             }
-            Err(error) if error.store_kind() == Some(&StoreErrorKind::Conflict) => {
-                Ok(Conditional::Conflict(self.inner.conflict(expected).await?))
-            }
-            Err(error) => Err(error),
-        }
+        };
+        operation!(&*self.inner, "append_if", work).await
     }
 
     /// Takes back all messages after a place, if the memory is still at the expected version. A tool call and its
@@ -179,14 +185,16 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the messages taken back or not, never some of them.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn rewind(
         &self,
         to: Sequence,
         expected: Version,
     ) -> Result<Conditional<Withdrawal>, MemoryError> {
-        self.writable("rewind")?;
-        self.inner.rewind(to, expected).await
+        let work = async {
+            self.writable("rewind")?;
+            self.inner.rewind(to, expected).await
+        };
+        operation!(&*self.inner, "rewind", work).await
     }
 
     /// Takes back the newest turn, if the memory is still at the expected version: the newest message of the user and
@@ -217,15 +225,17 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// As [`rewind`](Self::rewind).
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn pop_turn(
         &self,
         expected: Version,
     ) -> Result<Conditional<Withdrawal>, MemoryError> {
-        self.writable("rewind")?;
-        let first = self.inner.newest_turn().await?;
-        // If what was read is older than the expected version or newer, the rewind reports a conflict.
-        self.inner.rewind(Sequence::new(first.number().saturating_sub(1)), expected).await
+        let work = async {
+            self.writable("rewind")?;
+            let first = self.inner.newest_turn().await?;
+            // If what was read is older than the expected version or newer, the rewind reports a conflict.
+            self.inner.rewind(Sequence::new(first.number().saturating_sub(1)), expected).await
+        };
+        operation!(&*self.inner, "pop_turn", work).await
     }
 }
 

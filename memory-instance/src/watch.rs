@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::error::MemoryError;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
+use crate::telemetry::operation;
 
 /// The interval after which a watcher reads without a signal: the end of a TTL gives none, and a server can lose one.
 const WATCH_READ_INTERVAL: Duration = Duration::from_secs(30);
@@ -76,26 +77,29 @@ impl MemoryInstance {
     /// Dropping the future ends the watch.
     #[doc(alias = "subscribe")]
     pub async fn watch(&self, from: impl Into<WatchFrom> + Send) -> Result<Watcher, MemoryError> {
-        let inner = &self.inner;
-        // Before the first read, so that no later write is missed.
-        let signal = inner.store().watch(&inner.key).await?;
-        let tracker = match from.into() {
-            WatchFrom::Start => ChangeTracker::start(),
-            WatchFrom::Now => {
-                let outline = inner.outline().await?;
-                ChangeTracker::resume(outline.cursor(), &outline)
-            }
-            WatchFrom::After(cursor) => ChangeTracker::resume(cursor, &inner.outline().await?),
+        let work = async {
+            let inner = &self.inner;
+            // Before the first read, so that no later write is missed.
+            let signal = inner.store().watch(&inner.key).await?;
+            let tracker = match from.into() {
+                WatchFrom::Start => ChangeTracker::start(),
+                WatchFrom::Now => {
+                    let outline = inner.outline().await?;
+                    ChangeTracker::resume(outline.cursor(), &outline)
+                }
+                WatchFrom::After(cursor) => ChangeTracker::resume(cursor, &inner.outline().await?),
+            };
+            Ok(Watcher {
+                inner: Arc::clone(inner),
+                signal,
+                cursor: tracker.cursor(),
+                tracker,
+                pending: VecDeque::new(),
+                next: Next::Read,
+                failures: 0,
+            })
         };
-        Ok(Watcher {
-            inner: Arc::clone(inner),
-            signal,
-            cursor: tracker.cursor(),
-            tracker,
-            pending: VecDeque::new(),
-            next: Next::Read,
-            failures: 0,
-        })
+        operation!(&*self.inner, "watch", work).await
     }
 }
 

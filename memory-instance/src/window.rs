@@ -16,7 +16,7 @@ use crate::calibrations::Calibrated;
 use crate::error::MemoryError;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
-use crate::telemetry::Operation;
+use crate::telemetry::{Operation, note, operation, part, plan_span};
 
 /// The request to send to a model, with its messages.
 ///
@@ -113,9 +113,9 @@ impl MemoryInstance {
     /// # Cancel safety
     /// Reads have no effect.
     #[doc(alias = "build_context")]
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn context(&self, budget: u64) -> Result<ContextWindow, MemoryError> {
-        self.inner.window(&WindowOptions::new(budget)).await
+        let work = async { self.inner.window(&WindowOptions::new(budget)).await };
+        operation!(&*self.inner, "context", work).await
     }
 
     /// The request to send to a model: the part of the memory that fits, in the format of the model's API.
@@ -149,9 +149,9 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Reads have no effect.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn window(&self, options: &WindowOptions) -> Result<ContextWindow, MemoryError> {
-        self.inner.window(options).await
+        let work = async { self.inner.window(options).await };
+        operation!(&*self.inner, "window", work).await
     }
 
     /// Makes later windows of this process smaller by the difference between the tokens that a provider reported for
@@ -187,11 +187,14 @@ impl MemoryInstance {
         anchor: &Anchor,
         usage: Usage,
     ) -> Result<Calibrated, MemoryError> {
-        let head = self.inner.head().await?;
-        if head.generation != anchor.cursor.generation {
-            return Ok(Calibrated::Stale);
-        }
-        Ok(self.inner.calibrations.set(anchor, usage))
+        let work = async {
+            let head = self.inner.head().await?;
+            if head.generation != anchor.cursor.generation {
+                return Ok(Calibrated::Stale);
+            }
+            Ok(self.inner.calibrations.set(anchor, usage))
+        };
+        operation!(&*self.inner, "calibrate", work).await
     }
 }
 
@@ -221,6 +224,12 @@ impl Inner {
         let started = Instant::now();
         let window = self.rendered(options).await;
         self.rules.telemetry.ended(Operation::Context, started, &window);
+        if let Ok(window) = &window {
+            note(|totals| {
+                totals.messages += window.messages.len() as u64;
+                totals.tokens = Some(window.tokens);
+            });
+        }
         window
     }
 
@@ -238,10 +247,12 @@ impl Inner {
         };
         let uncalibrated = |error| uncalibrated(error, excess, whole);
         let (snapshot, plan, messages) = if let Some(view) = self.view().await? {
-            let (plan, messages) = self.plan_from_view(&view, &effective).map_err(uncalibrated)?;
+            let plan = async { self.plan_from_view(&view, &effective) };
+            let (plan, messages) = part(plan_span, plan).await.map_err(uncalibrated)?;
             (view.cursor(), plan, messages)
         } else {
-            self.plan_from_store(&effective).await.map_err(uncalibrated)?
+            let plan = self.plan_from_store(&effective);
+            part(plan_span, plan).await.map_err(uncalibrated)?
         };
         let unchanged_tokens =
             self.backend.prefixes.advance(&self.key, plan.prefix_mark(), plan.tokens);

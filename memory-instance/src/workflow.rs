@@ -16,6 +16,7 @@ use crate::erase::DeletionReceipt;
 use crate::error::MemoryError;
 use crate::instance::MemoryInstance;
 use crate::manager::MemoryManager;
+use crate::telemetry::operation;
 use crate::template::KeyContext;
 
 /// The number of memories that [`WorkflowScope::finish`] deletes at the same time, so that one under a lease does not
@@ -223,18 +224,26 @@ impl WorkflowScope {
     ///
     /// # Cancel safety
     /// Dropping the future leaves each memory unchanged or deleted for all readers. Call it again to complete it.
-    #[tracing::instrument(level = "debug", skip_all, fields(workflow = %self.shared.id))]
     pub async fn finish(&self) -> Result<WorkflowReport, WorkflowError> {
-        let deletions = stream::iter(self.keys()).map(|key| self.delete(key));
-        let failed = deletions.buffer_unordered(AT_ONCE).filter_map(std::future::ready);
-        let mut failures: Vec<_> = failed.collect().await;
-        failures.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-        let deleted: Vec<_> = self.shared.state().deleted.values().cloned().collect();
-        let messages: u64 = deleted.iter().map(|receipt| receipt.messages).sum();
-        let (memories, remaining) = (deleted.len(), failures.len());
-        tracing::info!(workflow = %self.shared.id, memories, messages, remaining, "finished a workflow");
-        let report = WorkflowReport { id: self.shared.id.clone(), deleted };
-        if failures.is_empty() { Ok(report) } else { Err(WorkflowError { report, failures }) }
+        let work = async {
+            let deletions = stream::iter(self.keys()).map(|key| self.delete(key));
+            let failed = deletions.buffer_unordered(AT_ONCE).filter_map(std::future::ready);
+            let mut failures: Vec<_> = failed.collect().await;
+            failures.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+            let deleted: Vec<_> = self.shared.state().deleted.values().cloned().collect();
+            let messages: u64 = deleted.iter().map(|receipt| receipt.messages).sum();
+            let (memories, remaining) = (deleted.len(), failures.len());
+            tracing::info!(
+                workflow = %self.shared.id,
+                memories,
+                messages,
+                remaining,
+                "finished a workflow"
+            );
+            let report = WorkflowReport { id: self.shared.id.clone(), deleted };
+            if failures.is_empty() { Ok(report) } else { Err(WorkflowError { report, failures }) }
+        };
+        operation!(&self.shared.manager, "finish", work).await
     }
 
     async fn delete(&self, key: MemoryKey) -> Option<(MemoryKey, MemoryError)> {

@@ -2,7 +2,6 @@
 
 mod limits;
 
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -16,13 +15,11 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 pub(crate) use self::limits::after;
 use self::limits::{ANSWER_OVERRUN, Asked, MIN_ANSWER_WAIT, TimeLimits, until};
+use crate::asking::Answering;
 use crate::audit::{Audit, AuditOperation, Audited};
 use crate::error::WriteError;
 use crate::inner::Inner;
-use crate::telemetry::Operation;
-
-/// The answer of a store that is being waited for.
-pub(crate) type Answering<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+use crate::telemetry::{Operation, WaitSpan, note};
 
 /// A request of a write, which may be sent several times.
 pub(crate) trait WriteRequest: Sized + Send + Sync {
@@ -159,6 +156,11 @@ impl Inner {
             operation.filter(|it| *it != Operation::Append).map(|it| (it, Instant::now()));
         let done = self.write_until_answered(write, lease, waits).await;
         audit.end(&done);
+        note(|totals| {
+            totals.messages += write.audited().map_or(0, |audited| audited.messages);
+            let counters = done.as_ref().ok().and_then(|written| W::counters(&written.answer));
+            totals.tokens = counters.map(|counters| counters.present.tokens).or(totals.tokens);
+        });
         let telemetry = &self.rules.telemetry;
         match &done {
             Ok(written) => {
@@ -201,7 +203,7 @@ impl Inner {
         loop {
             let write = renewed.as_deref().unwrap_or(write);
             let done = if direct {
-                match timeout_at(answer, write.send(self, lease)).await {
+                match timeout_at(answer, self.sent(write, lease)).await {
                     Ok(Err(error)) if lease.is_none() && is_locked(&error) => {
                         asked.failing = None;
                         Box::pin(self.write_when_free(write, error, limits, &mut asked)).await
@@ -250,6 +252,16 @@ impl Inner {
         }
     }
 
+    /// Sends a request once.
+    fn sent<'a, W: WriteRequest>(
+        &'a self,
+        write: &'a W,
+        lease: Option<LeaseProof>,
+    ) -> Answering<'a, W::Answer> {
+        note(|totals| totals.attempts += 1);
+        write.send(self, lease)
+    }
+
     /// The batch with new message ids. The store may have applied the earlier request, shown it to readers, and then
     /// lost it by returning to an earlier state. If the batch is then appended at another place with the same ids,
     /// readers could mistake it for the one that they saw.
@@ -294,11 +306,12 @@ impl Inner {
             if let Some(released) =
                 watch.replace(self.backend.locks.backend().watch(&self.lease, None))
             {
+                let _wait = WaitSpan::begin();
                 let _ = timeout(remaining.unwrap_or(patience).min(patience), released).await;
             }
             *asked = Asked { at: Instant::now(), failing: None };
             let answer = limits.answer_by(asked.at, None);
-            refused = match timeout_at(answer, write.send(self, None)).await {
+            refused = match timeout_at(answer, self.sent(write, None)).await {
                 Ok(Ok(done)) => return Ok(done),
                 Ok(Err(error)) => error,
                 Err(_) => return Err(self.timed_out(W::OPERATION.as_str(), limits)),
@@ -320,16 +333,18 @@ impl Inner {
             .lock
             .with_wait_timeout(until(limits.end))
             .with_max_hold(Some(answer.saturating_add(MIN_ANSWER_WAIT)));
+        let wait = WaitSpan::begin();
         let guard = self
             .backend
             .locks
             .lock(&self.lease, &options)
             .await
             .map_err(|reason| self.lock_error(reason.with_waited(limits.began.elapsed())))?;
+        drop(wait);
         self.rules.telemetry.lock_acquired();
         let started = Instant::now();
         asked.at = started;
-        let attempt = write.send(self, Some(guard.proof()));
+        let attempt = self.sent(write, Some(guard.proof()));
         // The time may have run out in line; still wait for one answer.
         let last = match until(limits.answer_by(started, asked.failing)) {
             Duration::ZERO => until(limits.answer_by(started, None)),

@@ -14,7 +14,7 @@ use rmp::{decode, encode};
 use crate::codec::{self, text};
 use crate::commands::{named, right};
 use crate::error::store_error;
-use crate::reads::{PART_BYTES, RESTARTS, text_of, warn_unreadable};
+use crate::reads::{PART_BYTES, RESTARTS, log_unreadable, text_of};
 use crate::scripts::{ARCHIVED, REMOVALS, RESTORE};
 use crate::store::RedisStore;
 
@@ -331,7 +331,7 @@ impl RedisStore {
                 let text = text.ok_or_else(|| "it is not UTF-8".to_owned());
                 match text.and_then(|text| codec::stored(place, &text)) {
                     Ok(message) => all.push(message),
-                    Err(reason) => warn_unreadable(key, place, &reason),
+                    Err(reason) => log_unreadable(key, place, &reason),
                 }
             }
             if !more || limit.is_reached(all.len(), read) {

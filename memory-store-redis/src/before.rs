@@ -8,7 +8,7 @@ use memory_redis_link::{LinkError, Reply};
 
 use crate::codec;
 use crate::error::store_error;
-use crate::reads::{PART_BYTES, PART_MESSAGES, RESTARTS, text_of, warn_unreadable};
+use crate::reads::{PART_BYTES, PART_MESSAGES, RESTARTS, log_unreadable, text_of};
 use crate::scripts::READ_BEFORE;
 use crate::store::RedisStore;
 
@@ -105,7 +105,7 @@ impl RedisStore {
             match text.and_then(|text| codec::stored(place, &text)) {
                 Ok(message) => page.messages.push(message),
                 Err(reason) => {
-                    warn_unreadable(key, place, &reason);
+                    log_unreadable(key, place, &reason);
                     page.unreadable.push(place);
                 }
             }

@@ -8,7 +8,7 @@ use redis::Value;
 use crate::codec;
 use crate::error::store_error;
 use crate::places::Places;
-use crate::reads::{damaged, text_of, warn_unreadable};
+use crate::reads::{damaged, log_unreadable, text_of};
 use crate::store::RedisStore;
 use crate::whole::{FIRST_MESSAGES, id_of, messages_per_part};
 
@@ -142,7 +142,7 @@ impl Fetching<'_> {
             self.bytes += text.as_ref().map_or(0, String::len);
             match text.and_then(|text| codec::stored(place, &text)) {
                 Ok(message) => self.messages.push(message),
-                Err(reason) => warn_unreadable(self.key, place, &reason),
+                Err(reason) => log_unreadable(self.key, place, &reason),
             }
         }
         Ok(true)

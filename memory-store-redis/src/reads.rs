@@ -332,7 +332,7 @@ impl RedisStore {
                     }
                 });
             if let Err(reason) = read {
-                warn_unreadable(key, place, &reason);
+                log_unreadable(key, place, &reason);
                 part.unreadable.push(place);
             }
         }
@@ -441,8 +441,8 @@ fn reached(part: &Part, after: Cursor) -> Cursor {
     }
 }
 
-pub(crate) fn warn_unreadable(key: &MemoryKey, place: Sequence, reason: &str) {
-    tracing::warn!(%key, %place, reason, "a message cannot be read; evict it or clear the memory");
+pub(crate) fn log_unreadable(key: &MemoryKey, place: Sequence, reason: &str) {
+    tracing::error!(%key, %place, reason, "a message cannot be read; evict it or clear the memory");
 }
 
 pub(crate) fn text_of(value: Value) -> Option<String> {

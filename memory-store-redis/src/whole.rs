@@ -12,7 +12,7 @@ use redis::Value;
 
 use crate::codec;
 use crate::places::Places;
-use crate::reads::{What, text_of, warn_unreadable};
+use crate::reads::{What, log_unreadable, text_of};
 use crate::store::RedisStore;
 
 /// The first request asks for the messages at this many places, where those of a memory are that was never flushed. They
@@ -311,7 +311,7 @@ impl<'a> Reading<'a> {
                 }
             });
         if let Err(reason) = read {
-            warn_unreadable(self.key, place, &reason);
+            log_unreadable(self.key, place, &reason);
             self.page.unreadable.push(place);
         }
     }

@@ -264,7 +264,7 @@ pub(crate) fn readable<T>(
     match decoded {
         Ok(value) => Ok(Some(value)),
         Err(JobError::Refused(StoreErrorKind::Corrupt(reason))) => {
-            tracing::warn!(%key, reason, "passed over a message");
+            tracing::error!(%key, reason, "a message cannot be read; evict it or clear the memory");
             Ok(None)
         }
         Err(error) => Err(error),

@@ -14,6 +14,7 @@ use super::{BackupError, CopyReceipt, Stopped};
 use crate::error::MemoryError;
 use crate::exclusive::ExclusiveError;
 use crate::instance::MemoryInstance;
+use crate::telemetry::operation;
 
 /// A stream to which a backup is written.
 pub type BackupStream = Box<dyn AsyncWrite + Send + Unpin>;
@@ -108,8 +109,14 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the memory cleared or not. If it is cleared, the backup is complete.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn clear_with_backup(
+        &self,
+        sink: &mut dyn BackupSink,
+    ) -> Result<ClearedWithBackup, BackupError> {
+        operation!(&*self.inner, "clear_with_backup", self.clear_with(sink)).await
+    }
+
+    async fn clear_with(
         &self,
         sink: &mut dyn BackupSink,
     ) -> Result<ClearedWithBackup, BackupError> {

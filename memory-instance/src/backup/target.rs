@@ -5,10 +5,11 @@ use memory_core::store::{Access, CopyProgress, CopyStep, CopyWrite, StoreOperati
 use uuid::Uuid;
 
 use super::chunks::{Chunk, Chunks, Stopped};
+use crate::asking::Answering;
 use crate::audit::{AuditOperation, Audited};
 use crate::error::MemoryError;
 use crate::inner::Inner;
-use crate::write::{Answering, WriteRequest};
+use crate::write::WriteRequest;
 
 impl WriteRequest for CopyWrite {
     type Answer = CopyProgress;

@@ -14,6 +14,7 @@ use super::turn::Turn;
 use crate::error::MemoryError;
 use crate::instance::MemoryInstance;
 use crate::prepared::PreparedAppend;
+use crate::telemetry::operation;
 use crate::window::ContextWindow;
 
 /// A memory under its lease. Other handles can read it; their writes wait in line.
@@ -73,11 +74,15 @@ impl Session {
         &self,
         entries: impl IntoIterator<Item = E>,
     ) -> Result<Appended, MemoryError> {
-        self.still_on("append to")?;
-        let batch = self.memory.inner.prepare_messages(entries)?;
-        let appended = self.memory.append_prepared(batch, None, Some(self.scope.proof())).await?;
-        self.note(&appended);
-        Ok(appended)
+        let work = async {
+            self.still_on("append to")?;
+            let batch = self.memory.inner.prepare_messages(entries)?;
+            let appended =
+                self.memory.append_prepared(batch, None, Some(self.scope.proof())).await?;
+            self.note(&appended);
+            Ok(appended)
+        };
+        operation!(&*self.memory.inner, "append_all", work).await
     }
 
     /// Sends a batch under the lease, or sends it again. Within a turn [`MemoryInstance::send`] would wait for the
@@ -89,11 +94,14 @@ impl Session {
     /// # Cancel safety
     /// As [`MemoryInstance::send`].
     pub async fn send(&self, prepared: &PreparedAppend) -> Result<Appended, MemoryError> {
-        self.still_on("append to")?;
-        let sent = self.memory.send_as_is(prepared, Some(self.scope.proof())).await;
-        let appended = sent.map_err(MemoryError::with_earlier_sends)?;
-        self.note(&appended);
-        Ok(appended)
+        let work = async {
+            self.still_on("append to")?;
+            let sent = self.memory.send_as_is(prepared, Some(self.scope.proof())).await;
+            let appended = sent.map_err(MemoryError::with_earlier_sends)?;
+            self.note(&appended);
+            Ok(appended)
+        };
+        operation!(&*self.memory.inner, "send", work).await
     }
 
     /// Notes a flush that an append made due. It starts when the turn has ended.
@@ -118,9 +126,12 @@ impl Session {
     /// # Cancel safety
     /// As [`MemoryInstance::clear`].
     pub async fn clear(&self) -> Result<Cleared, MemoryError> {
-        self.still_on("clear")?;
-        let inner = &self.memory.inner;
-        inner.clear_measured(Some(self.scope.proof()), inner.rules.archive, None).await
+        let work = async {
+            self.still_on("clear")?;
+            let inner = &self.memory.inner;
+            inner.clear_measured(Some(self.scope.proof()), inner.rules.archive, None).await
+        };
+        operation!(&*self.memory.inner, "clear", work).await
     }
 
     /// As [`MemoryInstance::messages`].

@@ -22,6 +22,7 @@ use crate::error::MemoryError;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::panics::{caught, caught_in};
 use crate::rules::FlushMode;
+use crate::telemetry::{part, plan_span};
 
 /// The number of other holders' maximum turns that the commit of a flush waits.
 const COMMIT_WAITS: u32 = 2;
@@ -170,7 +171,8 @@ impl Inner {
         mut record: FlushRecord,
         started: Instant,
     ) -> Result<Planned<Box<Splice>>, MemoryError> {
-        let Draft { plan, clearable } = match self.draft(outline, order).await? {
+        let drafted = part(plan_span, self.draft(outline, order)).await?;
+        let Draft { plan, clearable } = match drafted {
             Planned::Change(draft) => draft,
             Planned::Nothing => return Ok(Planned::Nothing),
             Planned::Outdated => return Ok(Planned::Outdated),
@@ -247,7 +249,8 @@ impl Inner {
     pub(crate) async fn summarize(&self, messages: Vec<StoredMessage>) -> Option<WrittenSummary> {
         let rules = &self.rules;
         let request = SummaryRequest::new(messages, &rules.settings, Arc::clone(&rules.counter))?;
-        let summary = rules.chain.run(request, &TokioTimer).await;
+        let span = || tracing::debug_span!("summarize");
+        let summary = part(span, rules.chain.run(request, &TokioTimer)).await;
         self.record_redactions(1, &summary.redactions);
         let (id, now) =
             (self.backend.ids.message(self.backend.clock.now_millis()), self.backend.now());

@@ -10,6 +10,7 @@ use super::run::{carried, run};
 use crate::inner::{ATTEMPTS, Inner};
 use crate::lifecycle::{Activity, Underway};
 use crate::rules::FlushMode;
+use crate::telemetry::{OperationSpan, operation, operation_span};
 
 /// Flushes after an append, if a flush is due.
 pub(crate) async fn after(inner: &Arc<Inner>, appended: &Appended) {
@@ -29,7 +30,10 @@ pub(crate) async fn when_due(inner: &Arc<Inner>) {
         FlushMode::Manual => {}
         FlushMode::Background => spawn(inner, underway),
         // The append was applied; `health` reports a failed flush.
-        FlushMode::Inline => drop(carried(inner, Order::due(inner), underway).await),
+        FlushMode::Inline => {
+            let flush = async { carried(inner, Order::due(inner), underway).await };
+            drop(operation!(&**inner, "flush", flush).await);
+        }
     }
 }
 
@@ -40,6 +44,8 @@ pub(super) fn spawn(inner: &Arc<Inner>, underway: Underway) {
         return;
     }
     let flag = ClearOnDrop(Arc::clone(inner));
+    // It is no part of the append, which may have ended long before.
+    let mut operation = Some(flush_span(inner).following());
     let task = async move {
         let inner = &flag.0;
         let mut next = Some(underway);
@@ -47,7 +53,10 @@ pub(super) fn spawn(inner: &Arc<Inner>, underway: Underway) {
             // Appends during the flush may make another one due. An error is stored for `health`, because
             // there is no caller to return it to.
             let Some(underway) = next.take() else { break };
-            if matches!(run(inner, &Order::due(inner), underway).await, Ok(Some(_))) {
+            let operation = operation.take().unwrap_or_else(|| flush_span(inner));
+            let order = Order::due(inner);
+            let flushed = operation.run(run(inner, &order, underway)).await;
+            if matches!(flushed, Ok(Some(_))) {
                 next = inner.begin(Activity::Flush, "flush").ok();
             }
         }
@@ -56,7 +65,12 @@ pub(super) fn spawn(inner: &Arc<Inner>, underway: Underway) {
         }
         drop(flag);
     };
-    tokio::spawn(tracing::Instrument::in_current_span(task));
+    tokio::spawn(task);
+}
+
+/// The span of a flush that no caller waits for: a root.
+fn flush_span(inner: &Inner) -> OperationSpan {
+    OperationSpan::of(inner, "flush", || operation_span!(parent: None, "flush"))
 }
 
 /// Clears the flag of a running flush, also if the task panicked, was aborted, or never started.

@@ -11,6 +11,7 @@ use crate::error::MemoryError;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
 use crate::rules::Rules;
+use crate::telemetry::operation;
 
 impl MemoryInstance {
     /// Closes an open tool call, by its id or, if it has none, by the name of the tool. The call can then be
@@ -21,16 +22,18 @@ impl MemoryInstance {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the call closed or not.
-    #[tracing::instrument(level = "debug", skip_all, fields(memory_id = %self.resource().id))]
     pub async fn close_call(&self, call: &str) -> Result<(), MemoryError> {
-        self.writable("close a call of")?;
-        let counters = self.inner.close_call(call).await?;
-        // Messages that waited for the call can be evicted now, so the mark of the last flush is outdated.
-        let Rules { policy, settings, .. } = &*self.inner.rules;
-        if flush_due(&counters, None, policy, settings).is_due() {
-            when_due(&self.inner).await;
-        }
-        Ok(())
+        let work = async {
+            self.writable("close a call of")?;
+            let counters = self.inner.close_call(call).await?;
+            // Messages that waited for the call can be evicted now, so the mark of the last flush is outdated.
+            let Rules { policy, settings, .. } = &*self.inner.rules;
+            if flush_due(&counters, None, policy, settings).is_due() {
+                when_due(&self.inner).await;
+            }
+            Ok(())
+        };
+        operation!(&*self.inner, "close_call", work).await
     }
 }
 

@@ -15,7 +15,7 @@ use crate::error::MemoryError;
 use crate::inner::Inner;
 use crate::lifecycle::Underway;
 use crate::panics::caught_in;
-use crate::telemetry::Operation;
+use crate::telemetry::{Operation, WaitSpan, continued, note};
 
 /// A flush that its caller waits for. It continues if the caller keeps the future without polling it.
 pub(super) fn carried(
@@ -24,7 +24,7 @@ pub(super) fn carried(
     underway: Underway,
 ) -> Carried<Result<Option<FlushReceipt>, MemoryError>> {
     let inner = Arc::clone(inner);
-    Carried::new(async move { run(&inner, &order, underway).await })
+    Carried::new(continued(async move { run(&inner, &order, underway).await }))
 }
 
 /// Flushes under the flushers' lease, which is refreshed meanwhile.
@@ -50,6 +50,7 @@ pub(super) async fn run(
             }
             if let Some(receipt) = receipt {
                 telemetry.flushed(receipt);
+                note(|totals| totals.set_flush(receipt));
                 inner.log_removed(receipt);
             }
         }
@@ -60,7 +61,15 @@ pub(super) async fn run(
         }
         Err(error) => {
             inner.flush_failures.record(error.chain(), token.get().copied());
-            tracing::warn!(key = %inner.key, error = %error, "flush failed");
+            tracing::warn!(
+                operation = "flush",
+                project = %telemetry.project,
+                memory_id = %inner.rules.resource.id,
+                key = %inner.key,
+                code = error.code().as_str(),
+                error = %error,
+                "flush failed"
+            );
         }
     }
     telemetry.ended(Operation::Flush, started, &done);
@@ -82,7 +91,9 @@ impl Inner {
             // If another process flushes this memory already, this flush is not needed.
             Trigger::Due => self.rules.lock.with_wait_timeout(Duration::ZERO),
         };
+        let wait = WaitSpan::begin();
         let flush = |scope: LeaseScope| async move {
+            drop(wait);
             token.get_or_init(|| scope.fence());
             if !underway.holds(&scope) {
                 return Err(self.abandoned("flush"));
@@ -113,7 +124,10 @@ impl Inner {
             return;
         }
         tracing::info!(
+            operation = "flush",
+            project = %self.rules.telemetry.project,
             memory_id = %self.rules.resource.id,
+            flush_id = %receipt.id,
             key = %self.key,
             strategy = %receipt.strategy,
             removed = evicted + summarized,

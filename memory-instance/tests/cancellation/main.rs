@@ -14,6 +14,7 @@ mod on_redis;
 mod on_redis_servers;
 mod on_sqlite;
 mod opening;
+mod spans;
 mod stores;
 mod worlds;
 

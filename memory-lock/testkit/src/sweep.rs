@@ -57,6 +57,9 @@ impl Wake for Bell {
 }
 
 impl Cut {
+    /// Lets the call complete.
+    pub const NEVER: Self = Self { polls: MOST_POLLS, moment: Moment::Polled };
+
     /// Polls the call, each time only after it was woken, then drops it; returns its output if it completed
     /// before that.
     #[track_caller]
@@ -147,8 +150,7 @@ pub async fn sweep_whole(case: &impl AsyncFn(Cut) -> bool, points: &mut Points) 
 
 async fn sweep_sample(name: &str, case: &impl AsyncFn(Cut) -> bool, points: &mut Points) {
     TAKEN.with(|taken| taken.set(0));
-    let uncut = Cut { polls: MOST_POLLS, moment: Moment::Polled };
-    assert!(case(uncut).await, "it never completes");
+    assert!(case(Cut::NEVER).await, "it never completes");
     for polls in sample(name, TAKEN.with(Cell::get)) {
         points.cut(polls, case).await;
     }
