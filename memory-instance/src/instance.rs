@@ -141,7 +141,7 @@ impl MemoryInstance {
             let page = self.inner.page(after, limit).await.map_err(MemoryError::from);
             self.inner.rules.telemetry.ended(Operation::Read, started, &page);
             note(|totals| {
-                totals.messages += page.as_ref().map_or(0, |it| it.messages.len() as u64)
+                totals.messages += page.as_ref().map_or(0, |it| it.messages.len() as u64);
             });
             page
         };
@@ -226,7 +226,7 @@ impl MemoryInstance {
             let page = self.inner.page_before(before, limit).await.map_err(MemoryError::from);
             self.inner.rules.telemetry.ended(Operation::Read, started, &page);
             note(|totals| {
-                totals.messages += page.as_ref().map_or(0, |it| it.messages.len() as u64)
+                totals.messages += page.as_ref().map_or(0, |it| it.messages.len() as u64);
             });
             page
         };

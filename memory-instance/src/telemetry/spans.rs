@@ -78,7 +78,7 @@ impl Totals {
     pub(crate) fn set_flush(&mut self, receipt: &FlushReceipt) {
         self.flush = Some(receipt.id);
         self.tokens = Some(receipt.tokens_after);
-        self.messages = (receipt.evicted.len() + receipt.summarized.len()) as u64;
+        self.messages = receipt.evicted.len() + receipt.summarized.len();
     }
 }
 
@@ -289,6 +289,7 @@ impl Drop for Restore {
     }
 }
 
+#[derive(Clone, Copy)]
 enum Ended {
     Ok,
     Error(ErrorCode),
