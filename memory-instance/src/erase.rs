@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::asking::Answering;
 use crate::audit::{Audit, AuditOperation, AuditOutcome, Audited};
-use crate::error::MemoryError;
+use crate::error::{MemoryError, WriteError};
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
 use crate::manager::MemoryManager;
@@ -227,6 +227,20 @@ impl WriteRequest for Erase {
     }
 }
 
+/// A part of a deletion, which is recorded as a whole. Sent again after the last part it removes nothing.
+impl WriteRequest for RemoveUnused {
+    type Answer = RemovedUnused;
+    const OPERATION: StoreOperation = StoreOperation::Remove;
+
+    fn audited(&self) -> Option<Audited> {
+        None
+    }
+
+    fn send<'a>(&'a self, inner: &'a Inner, _: Option<LeaseProof>) -> Answering<'a, RemovedUnused> {
+        inner.store().remove(&inner.key, *self)
+    }
+}
+
 /// Drops the view of a memory, also if the caller drops its future: the text may be erased already.
 pub(crate) struct ForgetView<'a>(pub(crate) &'a Views, pub(crate) &'a MemoryKey);
 
@@ -302,6 +316,7 @@ impl Inner {
         flusher: &LockGuard,
     ) -> Result<u64, MemoryError> {
         let mut messages = 0_u64;
+        let waits = self.rules.lock.wait_timeout();
         for _ in 0..ATTEMPTS {
             let outline = match self.outline().await {
                 Err(error) if error.kind() == &StoreErrorKind::Unfinished => {
@@ -321,14 +336,18 @@ impl Inner {
             };
             let before = messages;
             loop {
-                match self.store().remove(&self.key, remove).await {
+                match self.write(&remove, Some(memory.proof()), waits).await {
                     Ok(RemovedUnused { messages: some, more, .. }) => {
                         messages = messages.saturating_add(some);
                         if !more {
-                            return Ok(messages);
+                            // An answer with a part of them may have been lost.
+                            let all = before.saturating_add(head.counters.present.messages);
+                            return Ok(messages.max(all));
                         }
                     }
-                    Err(error) if error.kind() == &StoreErrorKind::Conflict => break,
+                    Err(WriteError::Store(error)) if error.kind() == &StoreErrorKind::Conflict => {
+                        break;
+                    }
                     Err(error) => return Err(error.into()),
                 }
             }

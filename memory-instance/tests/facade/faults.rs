@@ -312,6 +312,26 @@ async fn unpolled_sweeps_lose_their_leases() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn deletion_waits_for_its_answer_only_briefly() {
+    for fault in [Fault::Silence, Fault::After, Fault::Before] {
+        let world = plain();
+        let memory = world.memory();
+        memory.append_all(["one", "two"].map(Message::user)).await.unwrap();
+        world.script(&[fault]);
+        let deleted = memory.delete();
+        let deleted = tokio::time::timeout(Duration::from_secs(30), deleted).await.unwrap();
+        match deleted {
+            Err(MemoryError::TimedOut { .. }) if fault == Fault::Silence => {}
+            deleted => assert_eq!(deleted.unwrap().messages, 2, "{fault:?}"),
+        }
+        assert_eq!(memory.counters().await.unwrap(), Counters::default());
+        let leases = memory.leases().await.unwrap();
+        assert!(leases.memory.is_none() && leases.flush.is_none(), "{fault:?}: {leases:?}");
+        assert_eq!(memory.delete().await.unwrap().messages, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn unanswered_write_blocks_others_only_briefly() {
     let world = plain();
     let memory = world.memory();
