@@ -267,7 +267,8 @@ impl Inner {
             let now = self.backend.now();
             let millis = u64::try_from(now.as_millisecond()).unwrap_or_default();
             NewMessage {
-                id: self.backend.ids.message(millis),
+                // A system prompt keeps its name.
+                id: self.backend.ids.renewed(meta.id, millis),
                 message: message.clone(),
                 tokens: meta.tokens,
                 priority: meta.priority,

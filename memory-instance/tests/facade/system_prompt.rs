@@ -14,6 +14,7 @@ on_every_backend![
     one_prompt_is_left_among_writers_and_clears,
     cleared_prompt_is_appended_again,
     flush_keeps_the_prompt,
+    prompt_with_another_priority_keeps_its_name,
     prompt_is_ensured_within_a_turn,
     prompt_is_redacted_before_it_is_compared,
     append_reports_critical_content_over_the_budget,
@@ -183,6 +184,16 @@ async fn flush_keeps_the_prompt(on: On) {
     assert_eq!(prompts(&memory).await, ["Be brief."]);
     let window = memory.context(500).await.unwrap();
     assert_eq!(window.messages[0].text(), "Be brief.");
+}
+
+async fn prompt_with_another_priority_keeps_its_name(on: On) {
+    let world = on.world(with(resource())).await;
+    let memory = world.memory();
+    let place = memory.ensure_system("agent", "Be brief.").await.unwrap().sequence;
+    memory.set_priority(place, Priority::IMPORTANT).await.unwrap().unwrap();
+    let ensured = memory.ensure_system("agent", "Be brief.").await.unwrap();
+    assert_eq!((ensured.outcome, ensured.sequence), (EnsureOutcome::Replaced, place));
+    assert_eq!(prompts(&memory).await, ["Be brief."]);
 }
 
 async fn prompt_is_ensured_within_a_turn(on: On) {
