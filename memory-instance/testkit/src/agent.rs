@@ -19,6 +19,7 @@ use crate::cut::Cut;
 use crate::history::{
     Answer, Call, Ensured, Expected, Held, Item, Piece, Position, Recorder, Tag, Totals, bytes_of,
 };
+use crate::link::writing;
 use crate::program::{Agent, Kind, Op, Program};
 use crate::run::{Bytes, Process, lease_key};
 use crate::violation::Check;
@@ -201,7 +202,7 @@ impl Run<'_> {
                 }
                 Op::Clear => {
                     let op = self.recorder.call(self.key, Call::Clear(self.tags.call()));
-                    let cleared = self.memory.clear().await;
+                    let cleared = writing(op, self.memory.clear()).await;
                     self.told(cleared.as_ref().err());
                     match cleared {
                         Ok(_) => self.recorder.answer(op, Answer::Cleared),
@@ -210,7 +211,8 @@ impl Run<'_> {
                     }
                 }
                 Op::Purge => self.purge().await,
-                Op::Delete => self.delete().await,
+                Op::Delete => self.delete(self.key).await,
+                Op::DeleteNext => self.delete(self.key + 1).await,
                 Op::Undo(newer) => self.undo(*newer).await,
                 Op::Erase(from, count) => self.erase(*from, *count).await,
                 Op::Replace(at) => self.replace(*at).await,
@@ -231,6 +233,7 @@ impl Run<'_> {
                     self.told(read.as_ref().err());
                 }
                 Op::Archive => self.archive().await,
+                Op::Originals(newer) => self.originals(*newer).await,
                 Op::Search => {
                     let found = search(&self.memory, self.key, self.recorder).await;
                     self.told(found.as_ref().err());
@@ -278,7 +281,7 @@ impl Run<'_> {
         });
         self.prompt = Some((text.clone(), piece));
         let op = self.recorder.call(self.key, Call::Ensure { id: self.tags.call(), piece });
-        let ensured = self.memory.ensure_system("prompt", text).await;
+        let ensured = writing(op, self.memory.ensure_system("prompt", text)).await;
         self.told(ensured.as_ref().err());
         match ensured {
             Ok(ensured) => {
@@ -365,7 +368,7 @@ impl Run<'_> {
         let batch = self.tags.call();
         let op = self.recorder.call(self.key, Call::Append { batch, pieces, expected: None });
         let began = Instant::now();
-        let appended = self.memory.append_all(entries).await;
+        let appended = writing(op, self.memory.append_all(entries)).await;
         let took = began.elapsed();
         if self.unhindered && took > Duration::from_secs(1) {
             let what = format!("an append took {took:?} with nothing in its way");
@@ -404,7 +407,7 @@ impl Run<'_> {
         for _ in 0..4 {
             let call = Call::Append { batch, pieces: pieces.clone(), expected: None };
             let op = self.recorder.call(self.key, call);
-            let sent = self.memory.send(&prepared).await;
+            let sent = writing(op, self.memory.send(&prepared)).await;
             let done = sent.is_ok();
             self.settle(op, sent.as_ref(), Refused::ForNow);
             if done {

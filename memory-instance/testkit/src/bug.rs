@@ -318,6 +318,18 @@ bugs! {
     RestoreLosesSettings in Past: SettingsWrong | CopyWrong,
     /// A restored backup counts only the messages that are present.
     RestoreLosesCounters in Past: Counted | CopyWrong,
+    /// The archive stays as it is when the server rolls back.
+    RollbackKeepsArchive in Past: ArchivedTwice | SearchWrong | Unexplained,
+    /// The record of a copy outlives the deletion of the memory that it made, so the same copy is reported as complete.
+    CopyOutlivesDelete in Past: CopyWrong | Unexplained,
+    /// A copy of a copy has no archive.
+    CopyOfCopyLosesArchive in Past: SearchWrong | ArchiveWrong | CopyWrong,
+    /// A system prompt that an undo restored is no longer the ensured one.
+    UndoForgetsPrompt in Past: Unexplained,
+    /// A system prompt whose priority is changed is no longer the ensured one.
+    EditForgetsPrompt in Past: Unexplained,
+    /// The originals of any summary are those of the newest flush.
+    OriginalsOfNewest in Past: ArchiveWrong,
     /// A backup is restored over a memory.
     RestoreOverwrites in Past: CopyWrong | Lost | Unexplained,
 }

@@ -59,33 +59,44 @@ pub(crate) fn check_history(history: &mut History, program: &Program, keys: usiz
     check_holds(history);
 }
 
-/// The same as `check_linearizable` for both memories at once, because one is a copy of a state of the other.
+/// The same as `check_linearizable` for all memories at once, because each may be a copy of a state of the one before it.
 fn check_copies(history: &mut History, program: &Program, windows: &Arc<WindowRules>) {
-    let (source, copy) = (history.of(0), history.of(1));
-    check_erased_before_copies(history, &source, &copy);
+    let mut all: Vec<Vec<Recorded>> = (0..program.keys()).map(|key| history.of(key)).collect();
+    for pair in all.windows(2) {
+        let [source, copy] = pair else { continue };
+        check_erased_before_copies(history, source, copy);
+    }
+    for (key, operations) in (0..).zip(&mut all) {
+        let rollbacks = Rollbacks::of(operations);
+        let repeated = history.repeated(key, operations, &rollbacks);
+        operations.extend(repeated);
+    }
     let archive = program.past.map(|past| past.max_bytes);
-    let model = |operations: &[Recorded]| {
-        SequentialMemory::for_history(operations, &history.turns)
+    let no_turns = BTreeMap::new();
+    let turns = if program.goes_back() { &no_turns } else { &history.turns };
+    let model = |operations: &Vec<Recorded>| {
+        SequentialMemory::for_history(operations, turns)
             .with_archive(archive)
             .with_windows(Arc::clone(windows))
     };
-    let memories = Memories::new([model(&source), model(&copy)]);
-    let operations = Memories::history([&source, &copy]);
+    let memories = Memories::new(all.iter().map(model).collect());
+    let slices: Vec<&[Recorded]> = all.iter().map(Vec::as_slice).collect();
+    let operations = Memories::history(&slices);
     match check(&memories, &operations, ROLLBACK_BUDGET) {
         Explanation::Linearizable => {}
         Explanation::OutOfBudget => {
-            history.broken(Check::NoVerdict, "both memories: the search took too long".into());
+            history.broken(Check::NoVerdict, "all memories: the search took too long".into());
         }
         Explanation::Impossible { explained, stuck } => {
             let stuck = operations.get(stuck);
             let last = explained.last().and_then(|index| operations.get(*index));
-            let what = format!("both memories: after {last:?}, nothing explains {stuck:?}");
+            let what = format!("all memories: after {last:?}, nothing explains {stuck:?}");
             let is_fine_without = |part| {
                 let model = memories.without(part);
                 check(&model, &operations, ROLLBACK_BUDGET) == Explanation::Linearizable
             };
             let part = ModelPart::ALL.into_iter().find(|part| is_fine_without(*part));
-            let alone = Memories::history([&source, &[]]);
+            let alone = Memories::history(slices.get(..1).unwrap_or_default());
             let is_source_fine =
                 || check(&memories, &alone, ROLLBACK_BUDGET) == Explanation::Linearizable;
             let found = match part {
@@ -107,16 +118,17 @@ fn check_linearizable(
     windows: &Arc<WindowRules>,
 ) {
     let mut operations = operations.to_vec();
-    operations.extend(history.effects.repeated(key, &operations, rollbacks));
+    operations.extend(history.repeated(key, &operations, rollbacks));
     let operations = &operations[..];
     // The newest fencing token rolls back with the state. Until the next holder has written, a stale holder may write
     // between that holder's first read and its last write.
     let no_turns = BTreeMap::new();
-    let (turns, budget) = if program.goes_back() && !rollbacks.is_empty() {
-        (&no_turns, ROLLBACK_BUDGET)
-    } else {
-        (&history.turns, BUDGET)
+    // A deletion keeps it.
+    let turns = match program.goes_back() && !rollbacks.is_empty() {
+        true => &no_turns,
+        false => &history.turns,
     };
+    let budget = if rollbacks.is_empty() { BUDGET } else { ROLLBACK_BUDGET };
     let memory = SequentialMemory::for_history(operations, turns)
         .with_archive(program.past.map(|past| past.max_bytes))
         .with_windows(Arc::clone(windows));

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::agent::{SECRET, Tags, answer, fork_options, inspect, search};
 use crate::bug::Bug;
 use crate::history::{Answer, Call, Piece, Recorder, Totals, bytes_of, item_of};
+use crate::link::deleting;
 use crate::program::{Kind, Program};
 use crate::run::{BUDGET, Bytes, Process};
 use crate::violation::Check;
@@ -45,7 +46,7 @@ pub(crate) async fn verify_healed(
     sleep_until(process.link.stalled_until()).await;
     let searches = program.past.is_some();
     let patient = Patient { key, process, recorder, tags, searches };
-    if key == 1 && program.copies() {
+    if key > 0 && program.copies() {
         patient.complete_copy().await;
     }
     patient.within(WRITE, "an append", patient.append()).await;
@@ -158,15 +159,26 @@ impl Patient<'_> {
         Ok(())
     }
 
-    /// Forks again while a copy is unfinished. Late requests of earlier copies may interfere for some seconds.
+    /// Forks again while a copy is unfinished, or deletes it. Late requests of earlier copies may interfere for some seconds.
     async fn complete_copy(&self) {
-        let (source, copy) = (self.process.memory(0), self.process.memory(1));
+        let (source, copy) = (self.process.memory(self.key - 1), self.process.memory(self.key));
         for _ in 0..12 {
             let is_unfinished = copy
                 .counters()
                 .await
                 .is_err_and(|error| error.store_kind() == Some(&StoreErrorKind::Unfinished));
-            if is_unfinished && source.fork(&copy, fork_options(self.tags)).await.is_ok() {
+            if !is_unfinished {
+                sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+            // A copy of a memory that was deleted cannot be completed.
+            let is_source_gone = source.counters().await.is_ok_and(|found| found.appended == 0);
+            let is_done = if is_source_gone {
+                deleting(copy.delete()).await.is_ok()
+            } else {
+                source.fork(&copy, fork_options(self.tags)).await.is_ok()
+            };
+            if is_done {
                 return;
             }
             sleep(Duration::from_secs(1)).await;

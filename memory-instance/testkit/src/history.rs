@@ -11,7 +11,7 @@ mod settings;
 
 use std::collections::BTreeMap;
 
-use memory_core::store::{NewMessage, Replace};
+use memory_core::store::{NewMessage, Replace, WriteId, WriterId};
 
 pub use self::answer::{Answer, Backward, Ensured, Totals};
 pub use self::call::{Call, Expected, Position};
@@ -27,7 +27,7 @@ pub use self::settings::{Edit, Rewrote, Settings, Type};
 use crate::grants::{Grants, Sent};
 use crate::linear::Operation;
 use crate::link::Views;
-use crate::rollback::Effects;
+use crate::rollback::{Effects, Rollbacks};
 use crate::run::elapsed_micros;
 use crate::violation::{Check, Violation};
 
@@ -84,6 +84,8 @@ pub struct History {
     pub(crate) effects: Effects,
     /// The messages read up to each cursor, if the server may roll back.
     pub(crate) views: Views,
+    /// The numbers of requests that no agent numbered.
+    unnumbered: BTreeMap<(WriterId, u64), u32>,
     /// Violations that were found immediately.
     pub(crate) violations: Vec<Violation>,
     /// One line per event, with its virtual time.
@@ -165,9 +167,22 @@ impl History {
         others.all(|(_, one)| matches!(one.operation.returned, Some((at, _)) if at < since))
     }
 
-    /// A number for a request that no agent numbered.
-    pub(crate) fn new_id(&mut self) -> u32 {
-        u32::MAX - u32::try_from(self.tick()).unwrap_or_default()
+    /// The number of a request that no agent numbered. It is the same when the request is sent again.
+    pub(crate) fn id_of(&mut self, write: WriteId) -> u32 {
+        let next = u32::try_from(self.unnumbered.len()).unwrap_or_default();
+        *self.unnumbered.entry((write.writer, write.number)).or_insert(u32::MAX - next)
+    }
+
+    /// Operations that represent additional effects of those on this memory.
+    pub(crate) fn repeated(
+        &self,
+        key: usize,
+        operations: &[Recorded],
+        rollbacks: &Rollbacks,
+    ) -> Vec<Recorded> {
+        let all = self.operations.iter().enumerate().filter(|(_, one)| one.key == key);
+        let numbered = all.map(|(number, _)| number).zip(operations);
+        self.effects.repeated(numbered, rollbacks)
     }
 
     /// The number of operations.

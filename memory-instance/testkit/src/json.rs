@@ -13,7 +13,7 @@ use crate::history::{
     Rewrote, Settings, Totals, Type, Written,
 };
 use crate::program::Program;
-use crate::run::{KEYS, play};
+use crate::run::play;
 
 /// The environment variable with the folder for the histories of all programs that run.
 pub(crate) const FOLDER: &str = "MEMORY_MODEL_HISTORIES";
@@ -40,7 +40,7 @@ pub(crate) fn save(
     fs::create_dir_all(folder)?;
     let bug = bug.map_or("none".to_owned(), |bug| format!("{bug:?}"));
     let mut files = Vec::new();
-    for key in 0..KEYS.len() {
+    for key in 0..program.keys() {
         let file = folder.join(format!("{bug}-{:016x}-{key}.jsonl", program.seed));
         fs::write(&file, lines(history, key))?;
         files.push(file);
@@ -132,6 +132,8 @@ fn call(history: &History, call: &Call) -> Option<(&'static str, Value)> {
         Call::Erase { id, places } => ("erase", json!({"id": id, "places": places})),
         Call::Removals => ("removals", json!({})),
         Call::Archived(removal) => ("archived", json!({"removal": removal})),
+        Call::Originals(summary) => ("originals", json!({"summary": hex(*summary)})),
+        Call::Copied => ("copied", json!({})),
         Call::Search => ("search", json!({})),
         Call::Read(turn) => ("read", json!({"turn": turn})),
         Call::Before { position, limit } => {
@@ -145,16 +147,21 @@ fn call(history: &History, call: &Call) -> Option<(&'static str, Value)> {
         Call::Keep => ("keep", json!({})),
         Call::GoBack => ("go_back", json!({})),
         Call::Expire => ("expire", json!({})),
-        Call::Delete => ("delete", json!({})),
+        Call::Delete { generation, newest } => {
+            ("delete", json!({"generation": generation, "newest": newest}))
+        }
         Call::EndArchives => ("end_archives", json!({})),
         Call::Rewind(expected) => ("rewind", json!({"expected": version(expected)})),
         Call::Snapshot => ("snapshot", json!({})),
-        Call::Begin { copy, version, copied } => {
+        Call::Begin { copy, state: (generation, version), copied, appended: _ } => {
             let at = match copied {
                 Copied::Whole => None,
                 Copied::Fork(at) => Some(at),
             };
-            ("copy", json!({"copy": hex(*copy), "version": version, "at": at}))
+            let args = json!({
+                "copy": hex(*copy), "generation": generation, "version": version, "at": at,
+            });
+            ("copy", args)
         }
         Call::Fork { copy, generation, at } => {
             ("fork", json!({"copy": hex(*copy), "generation": generation, "at": at}))
@@ -212,7 +219,9 @@ fn answer_of(answer: &Answer) -> Value {
         Answer::Counted(totals) => counted(*totals),
         Answer::Undone => json!({"refused": null}),
         Answer::NotUndone(reason) => json!({"refused": reason}),
-        Answer::Version(version) => json!({"version": version}),
+        Answer::Version((generation, version)) => {
+            json!({"generation": generation, "version": version})
+        }
         Answer::Replaced => json!({"found": true}),
         Answer::NotThere => json!({"found": false}),
         Answer::Rewrote(outcome) => match outcome {

@@ -23,11 +23,11 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::bug::Bug;
 use crate::history::{Answer, Call, Caller, Recorder};
 use crate::program::{Faults, Program};
-use crate::run::{KEYS, key_number};
+use crate::run::key_number;
 use crate::server::Server;
 
 pub(crate) use self::reading::Reading;
-pub(crate) use self::scopes::{Rewinding, deleting, restoring, rewriting};
+pub(crate) use self::scopes::{Rewinding, deleting, restoring, rewriting, writing};
 pub(crate) use self::witness::Views;
 use self::witness::Witness;
 
@@ -79,6 +79,8 @@ pub(crate) struct Link {
     has_had_silence: AtomicBool,
     store_domain: Option<LeaseDomain>,
     lock_domain: LeaseDomain,
+    /// The number of memories.
+    keys: usize,
 }
 
 #[derive(Debug)]
@@ -120,6 +122,7 @@ impl Link {
             has_had_silence: AtomicBool::new(false),
             store_domain: program.shared_domain.then(|| lock_domain.clone()),
             lock_domain,
+            keys: program.keys(),
         }
     }
 
@@ -158,12 +161,12 @@ impl Link {
 
     /// The server saves its state.
     pub(crate) fn keep(&self) {
-        self.moved(&Call::Keep, 0..KEYS.len(), Server::keep);
+        self.moved(&Call::Keep, 0..self.keys, Server::keep);
     }
 
     /// The server rolls back to the last saved state.
     pub(crate) fn go_back(&self) {
-        self.moved(&Call::GoBack, 0..KEYS.len(), Server::go_back);
+        self.moved(&Call::GoBack, 0..self.keys, Server::go_back);
     }
 
     /// The TTL of this memory ends.
@@ -177,7 +180,7 @@ impl Link {
 
     /// The time for which all archived messages are kept ends.
     pub(crate) fn end_archives(&self) {
-        self.moved(&Call::EndArchives, 0..KEYS.len(), Server::end_archives);
+        self.moved(&Call::EndArchives, 0..self.keys, Server::end_archives);
     }
 
     /// Records the call for each of these memories, and applies it at once.

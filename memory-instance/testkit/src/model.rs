@@ -56,13 +56,24 @@ struct Stored {
     settings: Option<Settings>,
     /// Its settings were changed, so that it has another id.
     edited: bool,
+    /// It is the ensured system prompt.
+    prompt: bool,
 }
 
 impl From<&Piece> for Stored {
     fn from(piece: &Piece) -> Self {
         let Piece { tag, tokens, kind, bytes } = *piece;
         let item = Item::Message(tag);
-        Self { item, tokens, kind, summary: false, bytes, settings: None, edited: false }
+        Self {
+            item,
+            tokens,
+            kind,
+            summary: false,
+            bytes,
+            settings: None,
+            edited: false,
+            prompt: false,
+        }
     }
 }
 
@@ -145,8 +156,6 @@ struct State {
     /// Appended batches, with their places.
     batches: BTreeMap<u32, u64>,
     clears: BTreeSet<u32>,
-    /// The place of the ensured system prompt.
-    prompt: Option<u64>,
     /// The newest receipts, newest first.
     receipts: Vec<Receipt>,
     /// Erased messages.
@@ -164,6 +173,10 @@ struct State {
     moves: usize,
     /// The number of rollbacks.
     rollbacks: usize,
+    /// It is a copy of a memory that was rolled back.
+    of_rolled_back: bool,
+    /// The copy that made the memory.
+    copy: Option<u128>,
     /// The last saved state.
     kept: Option<Arc<Self>>,
 }
@@ -274,6 +287,23 @@ impl State {
         *self = Self { moves, rollbacks, kept: self.kept.take(), ..state };
     }
 
+    /// Whether the ids of messages may be others than when they were read: a batch that is sent again after a rollback
+    /// has new ones.
+    const fn was_rolled_back(&self) -> bool {
+        self.rollbacks > 0 || self.of_rolled_back
+    }
+
+    /// Deletes the memory. Since it was read, it was not changed: with this generation and this newest message ever, if
+    /// that was present.
+    fn delete(&mut self, generation: u64, newest: Option<u64>) -> bool {
+        let is_there = Some(self.last).filter(|last| self.items.contains_key(last));
+        let is_as_read = self.generation.may_be(generation) && is_there == newest;
+        // A memory without writes is deleted in any case.
+        let is_possible = self.last == 0 || is_as_read;
+        self.expire();
+        is_possible
+    }
+
     /// The memory's TTL ends, or it is deleted.
     fn expire(&mut self) {
         let (moves, rollbacks) = (self.moves + 1, self.rollbacks + 1);
@@ -309,7 +339,9 @@ impl Model for SequentialMemory {
             (Call::Edit { id, place, edit }, answer) => {
                 next.edit(&self.known, (*id, *place), *edit, (windows, answer))
             }
-            (Call::Ensure { id, piece }, answer) => next.ensure(&self.known, *id, piece, answer),
+            (Call::Ensure { id, piece }, answer) => {
+                next.ensure(&self.known, (*id, piece), (windows, answer))
+            }
             (Call::Splice { .. }, answer) => {
                 let summaries = windows.filter(|_| !ignores(ModelPart::Summaries));
                 let rules = Rules { archive: self.archive, windows, summaries };
@@ -326,7 +358,11 @@ impl Model for SequentialMemory {
             (Call::Erase { id, places }, answer) => {
                 next.erase(places, answer) && next.may_write(&self.known, *id)
             }
-            (Call::Removals | Call::Archived(_), Some(_)) if ignores(ModelPart::Archive) => true,
+            (Call::Removals | Call::Archived(_) | Call::Originals(_), Some(_))
+                if ignores(ModelPart::Archive) =>
+            {
+                true
+            }
             (Call::Search, Some(_)) if ignores(ModelPart::Search) => true,
             (Call::Settings, Some(_)) if ignores(ModelPart::Settings) => true,
             (Call::Rewrite(_), Some(_)) if ignores(ModelPart::Summaries) => true,
@@ -337,6 +373,10 @@ impl Model for SequentialMemory {
             }
             (Call::Removals, Some(Answer::Removals(told))) => next.removals(told),
             (Call::Archived(number), Some(Answer::Archived(told))) => next.archived(*number, told),
+            (Call::Originals(summary), Some(Answer::Archived(told))) => {
+                self.state.originals(*summary, told)
+            }
+            (Call::Copied, Some(Answer::Nothing)) => self.state.last > 0,
             (Call::Search, Some(Answer::Found(told))) => next.found(told),
             (Call::Read(turn), Some(Answer::Page(places, generation))) => {
                 let turn = turn.filter(|_| has_turns);
@@ -366,9 +406,12 @@ impl Model for SequentialMemory {
                 next.go_back();
                 true
             }
-            (Call::Expire | Call::Delete, Some(Answer::Nothing)) => {
+            (Call::Expire, Some(Answer::Nothing)) => {
                 next.expire();
                 true
+            }
+            (Call::Delete { generation, newest }, Some(Answer::Nothing)) => {
+                next.delete(*generation, *newest)
             }
             (Call::EndArchives, Some(Answer::Nothing)) => {
                 next.archive.clear();
@@ -389,6 +432,8 @@ impl Model for SequentialMemory {
                 | Call::Count
                 | Call::Removals
                 | Call::Archived(_)
+                | Call::Originals(_)
+                | Call::Copied
                 | Call::Search
                 | Call::Settings
                 | Call::Receipts

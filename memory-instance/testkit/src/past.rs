@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::history::{Answer, Call, History, Hit, Item, Recorded, Tag};
+use crate::rollback::Rollbacks;
 use crate::violation::Check;
 
 /// The invariants of the archive and of erasures of one memory.
@@ -18,12 +19,23 @@ pub(crate) fn check_past(history: &mut History, key: usize, operations: &[Record
     }
 }
 
+/// The texts of system prompts. Each may be stored again, as another message.
+fn prompts(operations: &[Recorded]) -> BTreeSet<Tag> {
+    let ensured = operations.iter().filter_map(|operation| match &operation.call {
+        Call::Ensure { piece, .. } => Some(piece.tag),
+        _ => None,
+    });
+    ensured.collect()
+}
+
 /// P17: a message is either present or archived, and once.
 fn check_archived_once(operations: &[Recorded], broken: &mut Vec<(Check, String)>) {
+    let prompts = prompts(operations);
     for operation in operations {
         let Some((_, Answer::Found(hits))) = &operation.returned else { continue };
         let mut seen = BTreeSet::new();
         for Hit { place, tag, .. } in hits {
+            let tag = tag.filter(|tag| !prompts.contains(tag));
             if let Some(tag) = tag.filter(|tag| !seen.insert(*tag)) {
                 let what = format!("message {tag} at {place} was found twice: {hits:?}");
                 broken.push((Check::ArchivedTwice, what));
@@ -47,18 +59,27 @@ fn shown(answer: &Answer) -> Vec<(u64, Tag)> {
     }
 }
 
-/// The completed erasures: when they were answered, and the messages that were known to have their places
-/// before. Each of these was erased or removed.
-fn erasures(operations: &[Recorded]) -> Vec<(u64, BTreeSet<Tag>)> {
+/// A completed erasure.
+struct Gone {
+    /// When it was answered.
+    erased: u64,
+    /// The messages that were known to have its places before. Each of these was erased or removed.
+    tags: BTreeSet<Tag>,
+}
+
+/// The completed erasures. A rollback assigns places again, so one that had a rollback meanwhile is left out.
+fn erasures(operations: &[Recorded], rollbacks: &Rollbacks) -> Vec<Gone> {
+    let prompts = prompts(operations);
     let erasures = operations.iter().filter_map(|erasure| {
         let Some((erased, Answer::Erased(present, archived))) = &erasure.returned else {
             return None;
         };
+        let epoch = rollbacks.before(erasure.called, *erased)?;
         let places: BTreeSet<u64> = present.iter().chain(archived).copied().collect();
-        let mut gone = BTreeSet::new();
+        let mut tags = BTreeSet::new();
         for operation in operations {
             let Some((at, answer)) = &operation.returned else { continue };
-            if *at > erasure.called {
+            if *at > erasure.called || rollbacks.before(operation.called, *at) != Some(epoch) {
                 continue;
             }
             if let (
@@ -66,13 +87,13 @@ fn erasures(operations: &[Recorded]) -> Vec<(u64, BTreeSet<Tag>)> {
                 Answer::Appended { first: Some(first), .. },
             ) = (&operation.call, answer)
             {
-                let tags = (*first..).zip(pieces).map(|(place, piece)| (place, piece.tag));
-                gone.extend(tags.filter(|(place, _)| places.contains(place)).map(|(_, tag)| tag));
+                let sent = (*first..).zip(pieces).map(|(place, piece)| (place, piece.tag));
+                tags.extend(sent.filter(|(place, _)| places.contains(place)).map(|(_, tag)| tag));
             }
             let known = shown(answer).into_iter().filter(|(place, _)| places.contains(place));
-            gone.extend(known.map(|(_, tag)| tag));
+            tags.extend(known.map(|(_, tag)| tag).filter(|tag| !prompts.contains(tag)));
         }
-        Some((*erased, gone))
+        Some(Gone { erased: *erased, tags })
     });
     erasures.collect()
 }
@@ -87,11 +108,16 @@ fn first_shown(operation: &Recorded, gone: &BTreeSet<Tag>) -> Option<Tag> {
     tags.into_iter().find(|tag| gone.contains(tag))
 }
 
-/// P18: an erased message is never shown again.
+/// P18: an erased message is never shown again, until a rollback.
 fn check_erased(operations: &[Recorded], broken: &mut Vec<(Check, String)>) {
-    for (erased, gone) in erasures(operations) {
+    let rollbacks = Rollbacks::of(operations);
+    for Gone { erased, tags } in erasures(operations, &rollbacks) {
         for operation in operations.iter().filter(|operation| operation.called > erased) {
-            if let Some(tag) = first_shown(operation, &gone) {
+            let seen = operation.returned.as_ref().map_or(u64::MAX, |(at, _)| *at);
+            if rollbacks.any_in(erased, seen) {
+                continue;
+            }
+            if let Some(tag) = first_shown(operation, &tags) {
                 let what = format!("message {tag} is shown after its erasure: {operation:?}");
                 broken.push((Check::ErasedShown, what));
             }
@@ -99,20 +125,24 @@ fn check_erased(operations: &[Recorded], broken: &mut Vec<(Check, String)>) {
     }
 }
 
-/// P18: a copy that was begun after an erasure does not have the message.
+/// P18: a copy that was begun after an erasure does not have the message. After a rollback of its source it may.
 pub(crate) fn check_erased_before_copies(
     history: &mut History,
     source: &[Recorded],
     copy: &[Recorded],
 ) {
-    for (erased, gone) in erasures(source) {
+    let rollbacks = Rollbacks::of(source);
+    if !rollbacks.is_empty() {
+        return;
+    }
+    for Gone { erased, tags } in erasures(source, &rollbacks) {
         let is_earlier = |operation: &Recorded| {
             matches!(operation.call, Call::Snapshot) && operation.called < erased
         };
         if source.iter().any(is_earlier) {
             continue;
         }
-        if let Some(tag) = copy.iter().find_map(|operation| first_shown(operation, &gone)) {
+        if let Some(tag) = copy.iter().find_map(|operation| first_shown(operation, &tags)) {
             let what = format!("message {tag} was erased, and is in a later copy");
             history.broken(Check::ErasedShown, what);
         }
@@ -152,7 +182,8 @@ fn check_held(
                         | Call::Purge(_)
                         | Call::ReplaceAll { .. }
                         | Call::Expire
-                        | Call::Delete
+                        | Call::Delete { .. }
+                        | Call::GoBack
                 );
                 is_it && may_end(operation.called, operation.returned.as_ref().map(|(at, _)| *at))
             });

@@ -193,6 +193,8 @@ pub enum Op {
     Purge,
     /// Deletes the memory.
     Delete,
+    /// Deletes the next memory, which is a copy.
+    DeleteNext,
     /// Undoes the archived removal before this number of newer ones.
     Undo(usize),
     /// Erases this number of messages, of those present or archived: from this one on, in a fixed order.
@@ -207,16 +209,18 @@ pub enum Op {
     ReplaceAll(Vec<Kind>),
     /// Reads, and then replaces all messages at the version that was read.
     ReplaceAllIf(Vec<Kind>),
-    /// Forks the first memory to the second, before this number of newer messages.
+    /// Forks the memory to the next one, before this number of newer messages.
     Fork(usize),
-    /// Copies the first memory to the second.
+    /// Copies the memory to the next one.
     CopyTo,
-    /// Backs the first memory up, and restores it as the second.
+    /// Backs the memory up, and restores it as the next one.
     BackUp,
     /// Reads the settings of all messages, and the receipts.
     Inspect,
     /// Reads the archive.
     Archive,
+    /// Reads the originals of the summary before this number of newer ones, present or archived.
+    Originals(usize),
     /// Searches for a word that all messages contain.
     Search,
     /// Waits for this many milliseconds.
@@ -238,6 +242,21 @@ pub enum Op {
     Cancel(u8, Box<Self>),
     /// The process dies.
     Crash,
+}
+
+impl Op {
+    /// Whether it copies a memory to another.
+    pub(super) const fn copies(&self) -> bool {
+        matches!(self, Self::Fork(_) | Self::CopyTo | Self::BackUp)
+    }
+}
+
+/// The operation, without the drop of one.
+fn inner(op: &Op) -> &Op {
+    match op {
+        Op::Cancel(_, op) => op,
+        op => op,
+    }
 }
 
 /// Families of programs, each with separate numbers.
@@ -355,7 +374,7 @@ impl Program {
     #[must_use]
     pub fn clears(&self) -> usize {
         self.count(|op| match op {
-            Op::Clear | Op::Purge | Op::Delete => 1,
+            Op::Clear | Op::Purge | Op::Delete | Op::DeleteNext => 1,
             Op::Turn(turn) => turn.steps.iter().filter(|step| **step == TurnStep::Clear).count(),
             _ => 0,
         })
@@ -384,10 +403,26 @@ impl Program {
         })
     }
 
+    /// Whether writes that were acknowledged may be lost: its server rolls back, or memories are deleted.
+    #[must_use]
+    pub fn loses(&self) -> bool {
+        self.goes_back() || self.has(|op| matches!(op, Op::Delete | Op::DeleteNext))
+    }
+
+    /// The number of its memories.
+    #[must_use]
+    pub fn keys(&self) -> usize {
+        let last = |agent: &Agent| {
+            let copies = agent.ops.iter().any(|op| inner(op).copies());
+            usize::from(agent.key) + usize::from(copies)
+        };
+        self.agents.iter().map(last).max().unwrap_or(0).max(1) + 1
+    }
+
     /// Whether it copies a memory to another.
     #[must_use]
     pub fn copies(&self) -> bool {
-        self.has(|op| matches!(op, Op::Fork(_) | Op::CopyTo | Op::BackUp))
+        self.has(Op::copies)
     }
 
     /// The number of operations that ensure a system prompt.
@@ -400,11 +435,7 @@ impl Program {
     #[must_use]
     pub fn count(&self, of: impl Fn(&Op) -> usize) -> usize {
         let ops = self.agents.iter().flat_map(|agent| &agent.ops);
-        ops.map(|op| match op {
-            Op::Cancel(_, op) => of(op),
-            op => of(op),
-        })
-        .sum()
+        ops.map(|op| of(inner(op))).sum()
     }
 
     /// Whether it contains an operation like this.

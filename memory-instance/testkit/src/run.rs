@@ -30,8 +30,8 @@ use crate::server::Server;
 use crate::summarizer::ModelSummarizer;
 use crate::violation::{Check, Violation};
 
-/// The two memories of a program. Their keys differ only in a character that some encodings would replace.
-pub(crate) const KEYS: [&str; 2] = ["k/1", "k_1"];
+/// The memories of a program: two, or three. Their keys differ only in a character that some encodings would replace.
+pub(crate) const KEYS: [&str; 3] = ["k/1", "k_1", "k.1"];
 
 /// The budget of each memory, in tokens.
 pub(crate) const BUDGET: u64 = 600;
@@ -108,14 +108,14 @@ pub fn run(program: &Program, bug: Option<Bug>) -> Outcome {
         #[expect(clippy::expect_used, reason = "a developer asked for the files")]
         saved.expect("the folder for histories can be written");
     }
-    check_history(&mut history, program, KEYS.len());
+    check_history(&mut history, program, program.keys());
     let mut hasher = DefaultHasher::new();
     for line in &history.trace {
         hasher.write(line.as_bytes());
         hasher.write_u8(0);
     }
     let operations = history.len();
-    let histories = (0..KEYS.len()).filter(|key| !history.of(*key).is_empty()).count();
+    let histories = (0..program.keys()).filter(|key| !history.of(*key).is_empty()).count();
     let History { violations, faults, trace, .. } = history;
     let trace_hash = hasher.finish();
     Outcome { violations, histories, operations, faults, trace_hash, trace, virtual_time }
@@ -245,17 +245,17 @@ impl<'p> World<'p> {
                 let mut agents = self.program.agents.iter();
                 agents.any(|a| usize::from(a.process) == number && usize::from(a.key) == *key)
             };
-            for key in (0..KEYS.len()).filter(used) {
+            for key in (0..self.program.keys()).filter(used) {
                 let healed = verify_healed(key, process, &self.recorder, &tags, self.program);
                 Caller::Recovery(process.link.number()).run(healed).await;
             }
         }
-        for key in 0..KEYS.len() {
+        for key in 0..self.program.keys() {
             let healed = verify_healed(key, &fresh, &self.recorder, &tags, self.program);
             Caller::Recovery(fresh.link.number()).run(healed).await;
         }
         self.until_quiet(&fresh).await;
-        for key in 0..KEYS.len() {
+        for key in 0..self.program.keys() {
             self.nothing_left(key, &fresh).await;
         }
     }
@@ -341,7 +341,7 @@ impl<'p> World<'p> {
     }
 
     fn leases(&self, process: &Process) -> Vec<LockKey> {
-        let memories = (0..KEYS.len()).map(|key| process.memory(key));
+        let memories = (0..self.program.keys()).map(|key| process.memory(key));
         memories
             .flat_map(|memory| {
                 let key = memory.key().clone();

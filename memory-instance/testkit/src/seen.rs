@@ -20,14 +20,19 @@ pub(crate) fn check_seen(
     program: &Program,
 ) {
     let mut broken = Vec::new();
-    let refused: BTreeSet<Tag> = history.refused.iter().copied().collect();
+    let rollbacks = Rollbacks::of(operations);
+    let mut refused: BTreeSet<Tag> = history.refused.iter().copied().collect();
+    // A conditional write that was applied and lost may come too late when it is sent again.
+    let repeated = history.repeated(key, operations, &rollbacks);
+    for tag in repeated.iter().flat_map(sent) {
+        refused.remove(&tag);
+    }
     let mut mine: BTreeSet<Tag> = operations.iter().flat_map(sent).collect();
-    let is_copy = program.copies() && key == 1;
+    let is_copy = program.copies() && key > 0;
     if is_copy {
-        mine.extend(history.of(0).iter().flat_map(sent));
+        mine.extend((0..key).flat_map(|source| history.of(source)).flat_map(|one| sent(&one)));
     }
     let batches: Vec<Batch<'_>> = operations.iter().filter_map(Batch::of).collect();
-    let rollbacks = Rollbacks::of(operations);
     let goes_back = !rollbacks.is_empty();
     if !goes_back {
         check_order(&batches, &mut broken);

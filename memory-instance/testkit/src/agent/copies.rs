@@ -6,6 +6,7 @@ use memory_instance::backup::{BackupReader, RestoredTtl};
 use uuid::Uuid;
 
 use super::{Run, Tags};
+use crate::history::{Answer, Call};
 use crate::link::restoring;
 
 /// How often an agent begins a backup.
@@ -14,7 +15,7 @@ const ATTEMPTS: usize = 4;
 impl Run<'_> {
     /// Forks at the place before this number of newer messages.
     pub(super) async fn fork(&self, newer: usize) {
-        let other = self.process.memory(1);
+        let other = self.process.memory(self.key + 1);
         let at = if newer == 0 {
             None
         } else {
@@ -25,8 +26,9 @@ impl Run<'_> {
         };
         let options = fork_options(self.tags);
         let options = at.map_or(options, |at| options.with_end(Sequence::new(at)));
+        let op = self.recorder.call(self.key + 1, Call::Copied);
         let done = self.memory.fork(&other, options).await;
-        self.told(done.as_ref().err());
+        self.copied(op, &done);
     }
 
     /// Writes a backup, and restores it as the other memory.
@@ -46,15 +48,24 @@ impl Run<'_> {
         let backup = BackupReader::open(file.as_slice()).await;
         self.told(backup.as_ref().err());
         let Ok(backup) = backup else { return };
-        let other = self.process.memory(1);
+        let other = self.process.memory(self.key + 1);
+        let op = self.recorder.call(self.key + 1, Call::Copied);
         let restore = other.restore_backup(backup, RestoredTtl::Kept);
-        let done = restoring(restore).await;
-        self.told(done.as_ref().err());
+        self.copied(op, &restoring(restore).await);
     }
 
     pub(super) async fn copy_to(&self) {
-        let done = self.memory.copy_to(&self.process.memory(1)).await;
+        let op = self.recorder.call(self.key + 1, Call::Copied);
+        let done = self.memory.copy_to(&self.process.memory(self.key + 1)).await;
+        self.copied(op, &done);
+    }
+
+    /// Records the outcome of a copy, beside its requests.
+    fn copied<T, E: std::error::Error + 'static>(&self, op: usize, done: &Result<T, E>) {
         self.told(done.as_ref().err());
+        if done.is_ok() {
+            self.recorder.answer(op, Answer::Nothing);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use memory_instance::{MemoryError, MemoryInstance, RewriteOutcome};
 use super::Run;
 use crate::bug::Bug;
 use crate::history::{Answer, Call, Edit, Recorder, Rewrote, Settings};
-use crate::link::rewriting;
+use crate::link::{rewriting, writing};
 
 impl Run<'_> {
     /// Changes the settings of the message at one of the places in use.
@@ -18,9 +18,13 @@ impl Run<'_> {
         let op = self.recorder.call(self.key, Call::Edit { id: self.tags.call(), place, edit });
         let at = Sequence::new(place);
         let edited = match edit {
-            Edit::Priority(priority) => self.memory.set_priority(at, Priority::new(priority)).await,
+            Edit::Priority(priority) => {
+                writing(op, self.memory.set_priority(at, Priority::new(priority))).await
+            }
             Edit::Type(content_type) => match content_type.content_type() {
-                Some(content_type) => self.memory.set_content_type(at, content_type).await,
+                Some(content_type) => {
+                    writing(op, self.memory.set_content_type(at, content_type)).await
+                }
                 None => return self.recorder.refused(op),
             },
         };

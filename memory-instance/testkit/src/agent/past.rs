@@ -9,8 +9,9 @@ use memory_instance::{MemoryError, MemoryInstance};
 
 use super::reads::items_of;
 use super::{Run, SECRET};
+use crate::bug::Bug;
 use crate::history::{Answer, Call, Hit, Recorder, numbers};
-use crate::link::deleting;
+use crate::link::{deleting, writing};
 
 /// The removals that an agent looks at.
 const NEWEST: NonZeroUsize = match NonZeroUsize::new(8) {
@@ -27,14 +28,14 @@ const HITS: NonZeroUsize = match NonZeroUsize::new(MAX_SEARCH_HITS) {
 impl Run<'_> {
     pub(super) async fn purge(&self) {
         let op = self.recorder.call(self.key, Call::Purge(self.tags.call()));
-        let purged = self.memory.purge().await;
+        let purged = writing(op, self.memory.purge()).await;
         self.settle_other(op, purged.map(|_| Answer::Cleared));
     }
 
-    /// Deletes the memory. The server records that; an answer requires that the memory was empty meanwhile.
-    pub(super) async fn delete(&self) {
-        let op = self.recorder.call(self.key, Call::Read(None));
-        let deleted = deleting(self.memory.delete()).await;
+    /// Deletes a memory. The server records that; an answer requires that the memory was empty meanwhile.
+    pub(super) async fn delete(&self, key: usize) {
+        let op = self.recorder.call(key, Call::Read(None));
+        let deleted = deleting(self.process.memory(key).delete()).await;
         self.told(deleted.as_ref().err());
         if deleted.is_ok() {
             self.recorder.answer(op, Answer::Page(Vec::new(), None));
@@ -48,7 +49,7 @@ impl Run<'_> {
         let Some(receipt) = receipts.nth(newer).map(|receipt| receipt.id) else { return };
         let call = Call::Undo { id: self.tags.call(), receipt: receipt.as_u128() };
         let op = self.recorder.call(self.key, call);
-        let undone = match self.memory.undo_flush(receipt).await {
+        let undone = match writing(op, self.memory.undo_flush(receipt)).await {
             Err(error) if error.applied() == Applied::No => match error.store_kind() {
                 Some(StoreErrorKind::NotRestorable(reason)) => Ok(Answer::NotUndone(*reason)),
                 _ => Err(error),
@@ -71,7 +72,8 @@ impl Run<'_> {
         }
         let call = Call::Erase { id: self.tags.call(), places: places.clone() };
         let op = self.recorder.call(self.key, call);
-        let erased = self.memory.erase(places.into_iter().map(Sequence::new), "on demand").await;
+        let places = places.into_iter().map(Sequence::new);
+        let erased = writing(op, self.memory.erase(places, "on demand")).await;
         let erased = erased.map(|receipt| {
             let erasure = receipt.erasure;
             Answer::Erased(numbers(&erasure.present), numbers(&erasure.archived))
@@ -79,18 +81,32 @@ impl Run<'_> {
         self.settle_other(op, erased);
     }
 
-    /// Reads the archive, and the originals of a summary. The connection records the requests.
+    /// Reads the archive. The connection records the requests.
     pub(super) async fn archive(&self) {
         let read = self.memory.archived(Sequence::ZERO..=Sequence::new(u64::MAX)).await;
         self.told(read.as_ref().err());
-        let newest = self.memory.last(50).await.unwrap_or_default();
-        let summary = newest.iter().find(|stored| stored.meta.summary);
-        let Some(summary) = summary.map(|stored| stored.meta.id) else { return };
+        self.originals(0).await;
+    }
+
+    /// Reads the originals of the summary before this number of newer ones, of those present and those that the archive
+    /// names.
+    pub(super) async fn originals(&self, newer: usize) {
+        let Ok(newest) = self.memory.last(50).await else { return };
+        let present = newest.iter().filter(|stored| stored.meta.summary).map(|one| one.meta.id);
+        let Some(removals) = self.removals().await else { return };
+        let receipts = removals.iter().filter_map(|removal| removal.receipt.as_ref());
+        let named = receipts.filter_map(|receipt| Some(receipt.summary.as_ref()?.id));
+        let named: Vec<_> = named.collect();
+        let all = || present.clone().chain(named.iter().copied());
+        let Some(mut summary) = all().nth(newer) else { return };
+        let op = self.recorder.call(self.key, Call::Originals(summary.uuid().as_u128()));
+        if self.process.link.bug() == Some(Bug::OriginalsOfNewest) {
+            summary = named.first().copied().unwrap_or(summary);
+        }
         let originals = self.memory.originals(summary).await;
         self.told(originals.as_ref().err());
         if let Ok(originals) = originals {
-            let found = items_of(&originals);
-            self.recorder.note(format!("the originals of {summary:?}: {found:?}"));
+            self.recorder.answer(op, Answer::Archived(items_of(&originals)));
         }
     }
 

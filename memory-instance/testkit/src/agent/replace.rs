@@ -6,6 +6,7 @@ use memory_instance::Conditional;
 
 use super::{Refused, Run};
 use crate::history::{Answer, Call, Expected};
+use crate::link::writing;
 use crate::program::Kind;
 
 impl Run<'_> {
@@ -20,7 +21,7 @@ impl Run<'_> {
             return;
         };
         let op = self.recorder.call(self.key, Call::Replace { id: self.tags.call(), place, piece });
-        let replaced = self.memory.replace(Sequence::new(place), entry).await;
+        let replaced = writing(op, self.memory.replace(Sequence::new(place), entry)).await;
         let replaced = replaced.map(|edited| match edited {
             Some(_) => Answer::Replaced,
             None => Answer::NotThere,
@@ -39,7 +40,7 @@ impl Run<'_> {
         let (version, expected) = expected.unzip();
         let call = Call::ReplaceAll { batch: self.tags.call(), pieces, expected };
         let op = self.recorder.call(self.key, call);
-        match self.memory.replace_all(entries, version).await {
+        match writing(op, self.memory.replace_all(entries, version)).await {
             Ok(Conditional::Applied(replaced)) => {
                 self.settle(op, Ok(&replaced.appended), Refused::ForGood);
             }

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use super::window::end_of;
 use super::{Run, answer, ms};
 use crate::history::{Answer, Call, Held, Piece, Recorder, Tag, item_of, tag_of};
-use crate::link::Reading;
+use crate::link::{Reading, writing};
 use crate::program::{Look, Turn, TurnStep};
 use crate::run::Process;
 use crate::violation::Check;
@@ -110,7 +110,7 @@ impl Going {
             Step::Append(batch) => self.append(batch, fence).await,
             Step::Clear(id) => {
                 let op = self.recorder.call(self.key, Call::Clear(id));
-                let cleared = self.session.clear().await;
+                let cleared = writing(op, self.session.clear()).await;
                 match &cleared {
                     Ok(_) => self.recorder.answer(op, Answer::Cleared),
                     Err(error) => self.refused(op, error),
@@ -132,7 +132,7 @@ impl Going {
         let count = u64::try_from(pieces.len()).unwrap_or_default();
         let op =
             self.recorder.call(self.key, Call::Append { batch: number, pieces, expected: None });
-        match self.session.append_all(entries).await {
+        match writing(op, self.session.append_all(entries)).await {
             Ok(appended) => {
                 self.recorder.answer(op, answer(&appended));
                 let first = appended.outcome.first().map(Sequence::number);

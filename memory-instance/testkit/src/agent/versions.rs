@@ -8,7 +8,7 @@ use super::reads::items_of;
 use super::{Refused, Run};
 use crate::bug::Bug;
 use crate::history::{Answer, Call, Expected, Item, numbers};
-use crate::link::Rewinding;
+use crate::link::{Rewinding, writing};
 use crate::program::Kind;
 use crate::violation::Check;
 
@@ -21,7 +21,7 @@ impl Run<'_> {
         let tags: Vec<_> = pieces.iter().map(|piece| piece.tag).collect();
         let call = Call::Append { batch: self.tags.call(), pieces, expected: Some(expected) };
         let op = self.recorder.call(self.key, call);
-        match self.memory.append_if(version, entries).await {
+        match writing(op, self.memory.append_if(version, entries)).await {
             Ok(Conditional::Applied(appended)) => self.settle(op, Ok(&appended), Refused::ForGood),
             Ok(Conditional::Conflict(_)) => {
                 self.recorder.answer(op, Answer::Conflict);

@@ -38,13 +38,13 @@ pub enum Answer {
     Settings(Vec<(u64, Settings)>),
     /// The receipts, newest first: their ids, and those of their summaries.
     Receipts(Vec<(u128, Option<u128>)>),
-    /// The version of a state that a copy took.
-    Version(u64),
+    /// The generation and the version of a state that a copy took.
+    Version((u64, u64)),
     /// The places whose present messages were erased, and those whose archived ones were.
     Erased(Vec<u64>, Vec<u64>),
     /// The archived removals, newest first.
     Removals(Vec<Removed>),
-    /// The archived messages of a removal.
+    /// The archived messages of a removal, or those that a summary replaced.
     Archived(Vec<(u64, Item)>),
     /// The messages of agents that a search found.
     Found(Vec<Hit>),

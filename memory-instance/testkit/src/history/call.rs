@@ -99,6 +99,10 @@ pub enum Call {
     Removals,
     /// Reads the archived messages of the removal with this number.
     Archived(u64),
+    /// Reads the archived messages that the summary with this id replaced.
+    Originals(u128),
+    /// A copy was reported as complete, so the memory exists.
+    Copied,
     /// Searches for a word that all messages of agents contain.
     Search,
     /// Reads the priorities and content types of all messages.
@@ -107,20 +111,22 @@ pub enum Call {
     Receipts,
     /// A copy takes the state of the memory.
     Snapshot,
-    /// A copy of the first memory becomes the memory, which does not exist.
+    /// A copy of the memory before it becomes the memory, which does not exist.
     Begin {
         /// The copy.
         copy: u128,
-        /// The version of the state that it took.
-        version: u64,
+        /// The generation and the version of the state that it took.
+        state: (u64, u64),
         /// The part that it took.
         copied: Copied,
+        /// How many messages were ever appended to it, by its counters.
+        appended: u64,
     },
-    /// The same in one step: the copy takes the state that the first memory has now.
+    /// The same in one step: the copy takes the state that the memory before it has now.
     Fork {
         /// The copy.
         copy: u128,
-        /// The generation that the first memory must have.
+        /// The generation that that memory must have.
         generation: u64,
         /// The place of the last message that it takes.
         at: u64,
@@ -144,8 +150,13 @@ pub enum Call {
     GoBack,
     /// The memory's TTL ends.
     Expire,
-    /// The server deletes the memory.
-    Delete,
+    /// The server deletes the memory, if it is as it was read.
+    Delete {
+        /// The generation that was read.
+        generation: u64,
+        /// The place of the newest message ever, if it was present.
+        newest: Option<u64>,
+    },
     /// The time for which all archived messages are kept ends.
     EndArchives,
     /// An operation that certainly was not applied.
@@ -163,6 +174,8 @@ impl Call {
                 | Self::Count
                 | Self::Removals
                 | Self::Archived(_)
+                | Self::Originals(_)
+                | Self::Copied
                 | Self::Search
                 | Self::Settings
                 | Self::Receipts

@@ -2,10 +2,12 @@
 
 use memory_core::Message;
 use memory_core::store::{
-    ArchivedRemoval, FoundIn, Frame, RemovalCause, RestoreRefusal, SearchHit, SequenceSet,
+    ArchivedRemoval, ForkOrigin, FoundIn, Frame, RemovalCause, RestoreRefusal, SearchHit,
+    SequenceSet,
 };
 
 use super::{Tag, tag_in};
+use crate::run::key_number;
 
 /// A message that a flush writes: a summary, or the message in place of a tool result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,9 +30,10 @@ pub enum Copied {
 }
 
 impl Copied {
-    /// The copy with this frame, of a memory that is no fork itself.
-    pub(crate) fn of(frame: &Frame) -> Self {
-        match frame.origin {
+    /// The copy with this frame to the memory with this number, of the one before it. That may be a fork itself.
+    pub(crate) fn of(frame: &Frame, to: usize) -> Self {
+        let is_source = |origin: &ForkOrigin| key_number(&origin.key) + 1 == to;
+        match frame.origin.as_ref().filter(|origin| is_source(origin)) {
             Some(_) => Self::Fork(frame.last.number()),
             None => Self::Whole,
         }

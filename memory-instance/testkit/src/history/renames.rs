@@ -47,7 +47,7 @@ impl Renames {
             | Call::Splice { expected: Some(expected), .. }
             | Call::Rewind(expected) => self.version(expected),
             Call::Before { position: Some(position), .. } => self.item(&mut position.item),
-            Call::Rewrite(summary) => *summary = self.first(*summary),
+            Call::Rewrite(summary) | Call::Originals(summary) => *summary = self.first(*summary),
             _ => {}
         }
         match operation.returned.as_mut().map(|(_, answer)| answer) {

@@ -9,6 +9,7 @@ tokio::task_local! {
     static DELETING: ();
     static RESTORING: ();
     static REWRITING: ();
+    static WRITING: usize;
 }
 
 /// A rewind at an expected version, and its requests.
@@ -71,4 +72,14 @@ pub(crate) async fn rewriting<T>(rewrite: impl Future<Output = T>) -> T {
 /// Whether summaries are being rewritten now.
 pub(super) fn is_rewriting() -> bool {
     REWRITING.try_with(|()| ()).is_ok()
+}
+
+/// Runs a write that an agent recorded as this operation.
+pub(crate) async fn writing<T>(operation: usize, write: impl Future<Output = T>) -> T {
+    WRITING.scope(operation, write).await
+}
+
+/// The write of an agent that is running now.
+pub(super) fn written_now() -> Option<usize> {
+    WRITING.try_with(|operation| *operation).ok()
 }

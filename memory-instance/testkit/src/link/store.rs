@@ -17,7 +17,7 @@ use memory_core::store::{
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 
 use super::Link;
-use super::scopes::{Rewinding, is_deleting, is_restoring, is_rewriting};
+use super::scopes::{Rewinding, is_deleting, is_restoring, is_rewriting, written_now};
 use super::witness::Witness;
 use crate::bug::Bug;
 use crate::checks::check_outline;
@@ -36,9 +36,11 @@ impl MemoryStore for Link {
     ) -> Result<Appended, StoreError> {
         self.recorder.history().sent(append.messages.iter(), Item::Cleared);
         let (key, append, witness) = (key.clone(), append.clone(), self.witness.clone());
+        let effect = witness.write(written_now());
         let append = move |server: &Arc<Server>| {
             let batch = Witness::batch(&append);
-            let appended = server.append(&key, access, append)?;
+            let send = |server: &Arc<Server>| server.append(&key, access, append);
+            let appended = effect.of(server, &key, send)?;
             witness.appended(&key, batch, &appended);
             Ok(appended)
         };
@@ -53,8 +55,9 @@ impl MemoryStore for Link {
     ) -> Result<Counters, StoreError> {
         self.recorder.history().replacing(replace);
         let (key, replace) = (key.clone(), replace.clone());
+        let effect = self.witness.write(written_now());
         self.store(("replace", StoreOperation::Replace), move |server| {
-            server.replace(&key, access, &replace)
+            effect.of(server, &key, |server| server.replace(&key, access, &replace))
         })
         .await
     }
@@ -102,14 +105,13 @@ impl MemoryStore for Link {
     ) -> Result<Cleared, StoreError> {
         // A deletion removes a memory that was changed under it in two steps.
         let op = is_deleting().then(|| {
-            let id = self.recorder.history().new_id();
+            let id = self.recorder.history().id_of(clear.write);
             self.call(key, Call::Purge(id))
         });
-        let (key, clear, witness) = (key.clone(), *clear, self.witness.clone());
+        let effect = self.witness.write(op.or_else(written_now));
+        let (key, clear) = (key.clone(), *clear);
         let clear = move |server: &Arc<Server>| {
-            let cleared = server.clear(&key, access, &clear)?;
-            witness.cleared(&key, &clear);
-            Ok(cleared)
+            effect.of(server, &key, |server| server.clear(&key, access, &clear))
         };
         let answer = self.store(("clear", StoreOperation::Clear), clear).await;
         match (&answer, op) {
@@ -128,7 +130,10 @@ impl MemoryStore for Link {
     ) -> Result<ReplacedAll, StoreError> {
         self.recorder.history().sent(replace.batch.messages.iter(), Item::Cleared);
         let (key, replace) = (key.clone(), replace.clone());
-        let replace = move |server: &Arc<Server>| server.replace_all(&key, access, &replace);
+        let effect = self.witness.write(written_now());
+        let replace = move |server: &Arc<Server>| {
+            effect.of(server, &key, |server| server.replace_all(&key, access, &replace))
+        };
         self.store(("replace_all", StoreOperation::ReplaceAll), replace).await
     }
 
@@ -139,7 +144,10 @@ impl MemoryStore for Link {
         restore: &Restore,
     ) -> Result<Counters, StoreError> {
         let (key, restore) = (key.clone(), *restore);
-        let restore = move |server: &Arc<Server>| server.restore(&key, access, &restore);
+        let effect = self.witness.write(written_now());
+        let restore = move |server: &Arc<Server>| {
+            effect.of(server, &key, |server| server.restore(&key, access, &restore))
+        };
         self.store(("restore", StoreOperation::Restore), restore).await
     }
 
@@ -190,7 +198,10 @@ impl MemoryStore for Link {
         erase: &Erase,
     ) -> Result<Erased, StoreError> {
         let (key, erase) = (key.clone(), erase.clone());
-        let erase = move |server: &Arc<Server>| server.erase(&key, access, &erase);
+        let effect = self.witness.write(written_now());
+        let erase = move |server: &Arc<Server>| {
+            effect.of(server, &key, |server| server.erase(&key, access, &erase))
+        };
         self.store(("erase", StoreOperation::Erase), erase).await
     }
 
@@ -227,7 +238,7 @@ impl MemoryStore for Link {
         let read = move |server: &Arc<Server>| server.frame(&at, writers);
         let frame = self.ask(("frame", StoreOperation::Read), read).await;
         match &frame {
-            Ok(frame) => self.recorder.answer(op, Answer::Version(frame.version)),
+            Ok(frame) => self.recorder.answer(op, Answer::Version(state_of(frame))),
             Err(_) => drop(self.recorder.strike_out(op)),
         }
         frame
@@ -241,8 +252,12 @@ impl MemoryStore for Link {
     ) -> Result<CopyProgress, StoreError> {
         let op = match &write.step {
             CopyStep::Finish { frame, .. } => {
-                let (copy, version) = (write.copy.as_u128(), frame.version);
-                let call = Call::Begin { copy, version, copied: Copied::of(frame) };
+                let call = Call::Begin {
+                    copy: write.copy.as_u128(),
+                    state: state_of(frame),
+                    copied: Copied::of(frame, key_number(key)),
+                    appended: frame.counters.appended,
+                };
                 Some(self.call(key, call))
             }
             _ => None,
@@ -417,7 +432,9 @@ impl MemoryStore for Link {
         let remove = move |server: &Arc<Server>| {
             let removed = server.remove(&key, remove)?;
             if let Some(recorder) = recorder.filter(|_| !removed.more) {
-                let op = recorder.call_of(Caller::Server, key_number(&key), Call::Delete);
+                let newest = remove.newest.map(|newest| newest.sequence.number());
+                let delete = Call::Delete { generation: remove.generation.number(), newest };
+                let op = recorder.call_of(Caller::Server, key_number(&key), delete);
                 recorder.answer(op, Answer::Nothing);
             }
             Ok(removed)
@@ -441,4 +458,9 @@ impl MemoryStore for Link {
     fn durability(&self) -> Durability {
         Durability::Memory
     }
+}
+
+/// The numbers of the state that a copy takes: its generation and its version.
+const fn state_of(frame: &Frame) -> (u64, u64) {
+    (frame.generation.number(), frame.version)
 }

@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use memory_core::store::{
-    Append, AppendOutcome, Appended, CaughtUp, Clear, Cursor, KnownBatch, MessageId, MessageMeta,
-    Outline, Page, Read, Splice,
+    Append, AppendOutcome, Appended, CaughtUp, Cursor, KnownBatch, MessageId, MessageMeta, Outline,
+    Page, Read, Splice, StoreError,
 };
 use memory_core::{MemoryKey, Sequence, StoredMessage};
 
-use crate::history::{Recorder, Tag, tag_of};
+use crate::history::Recorder;
 use crate::program::Program;
 use crate::run::key_number;
 use crate::server::Server;
@@ -32,8 +32,32 @@ pub(crate) struct Views {
 /// A batch that is sent.
 #[derive(Debug)]
 pub(super) struct Sent {
-    first: Option<Tag>,
     ids: Vec<MessageId>,
+}
+
+/// A request of a recorded write, which may change the memory each time that it arrives.
+#[derive(Debug)]
+pub(super) struct Effect(Option<(Arc<Recorder>, usize)>);
+
+impl Effect {
+    /// Sends the request, and records when it changed the memory.
+    pub(super) fn of<T>(
+        self,
+        server: &Arc<Server>,
+        key: &MemoryKey,
+        send: impl FnOnce(&Arc<Server>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let Some((recorder, operation)) = self.0 else { return send(server) };
+        let version = || server.version(key);
+        let before = version();
+        let answer = send(server);
+        if version() != before {
+            let mut history = recorder.history();
+            let now = history.tick();
+            history.effects.applied(operation, now);
+        }
+        answer
+    }
 }
 
 impl Views {
@@ -53,34 +77,26 @@ pub(super) struct Witness(Option<Arc<Recorder>>);
 
 impl Witness {
     pub(super) fn of(program: &Program, recorder: &Arc<Recorder>) -> Self {
-        Self(program.goes_back().then(|| Arc::clone(recorder)))
+        Self(program.loses().then(|| Arc::clone(recorder)))
     }
 
     pub(super) fn batch(append: &Append) -> Sent {
-        Sent {
-            first: append.messages.first().and_then(|first| tag_of(&first.message)),
-            ids: append.messages.iter().map(|message| message.id).collect(),
-        }
+        Sent { ids: append.messages.iter().map(|message| message.id).collect() }
     }
 
     pub(super) fn appended(&self, key: &MemoryKey, sent: Sent, appended: &Appended) {
-        let (Some(recorder), Some(tag)) = (&self.0, sent.first) else { return };
+        let Some(recorder) = &self.0 else { return };
         let AppendOutcome::Appended { first } = appended.outcome else { return };
-        let mut history = recorder.history();
-        let now = history.tick();
-        history.effects.appended(tag, now);
         if let Some(newest) = sent.ids.last().copied() {
             let places = (first.number()..).map(Sequence::new);
             let batch = places.zip(sent.ids).collect();
-            history.views.batches.insert((key_number(key), newest), batch);
+            recorder.history().views.batches.insert((key_number(key), newest), batch);
         }
     }
 
-    pub(super) fn cleared(&self, key: &MemoryKey, clear: &Clear) {
-        let Some(recorder) = &self.0 else { return };
-        let mut history = recorder.history();
-        let now = history.tick();
-        history.effects.cleared(key_number(key), clear.write, now);
+    /// The request of a recorded write.
+    pub(super) fn write(&self, operation: Option<usize>) -> Effect {
+        Effect(self.0.clone().zip(operation))
     }
 
     /// P8: a continued read, together with the earlier pages, equals a complete read.
@@ -152,7 +168,9 @@ impl Witness {
         let number = key_number(key);
         let mut asked = history.views.of(number, snapshot);
         asked.retain(|place, _| places.contains(place));
-        let found = view_of(messages.iter().map(|message| &message.meta));
+        // A place that came after the outline is no part of it.
+        let of_outline = messages.iter().map(|message| &message.meta);
+        let found = view_of(of_outline.filter(|meta| meta.sequence <= snapshot.sequence));
         if asked != found {
             let what = format!("memory {number}: asked for {asked:?}, fetched {found:?}");
             history.broken(Check::FetchedOther, what);

@@ -81,16 +81,19 @@ impl State {
     pub(super) fn ensure(
         &mut self,
         known: &Known,
-        id: u32,
-        piece: &Piece,
-        answer: Option<&Answer>,
+        (id, piece): (u32, &Piece),
+        (windows, answer): (Option<&WindowRules>, Option<&Answer>),
     ) -> bool {
-        let there = self.prompt.and_then(|place| Some((place, *self.items.get(&place)?)));
+        let there = self.items.iter().find(|(_, stored)| stored.prompt);
         let (necessary, place) = match there {
-            Some((place, Stored { item: Item::Message(tag), .. })) if tag == piece.tag => {
-                (Ensured::Unchanged, place)
+            // Another priority or content type is corrected.
+            Some((place, stored))
+                if stored.item == Item::Message(piece.tag)
+                    && windows.is_none_or(|rules| rules.is_as_sent(stored)) =>
+            {
+                (Ensured::Unchanged, *place)
             }
-            Some((place, _)) => (Ensured::Replaced, place),
+            Some((place, _)) => (Ensured::Replaced, *place),
             None => (Ensured::Appended, self.last + 1),
         };
         if answer.is_some_and(|answer| *answer != Answer::Ensured(necessary, place)) {
@@ -109,7 +112,6 @@ impl State {
             }
             Ensured::Appended => {
                 self.last = place;
-                self.prompt = Some(place);
                 self.totals.present += 1;
                 self.totals.appended += 1;
                 if number == 0 {
@@ -118,7 +120,7 @@ impl State {
             }
         }
         self.totals.tokens += u64::from(piece.tokens);
-        self.items.insert(place, piece.into());
+        self.items.insert(place, Stored { prompt: true, ..piece.into() });
         self.may_write(known, id)
     }
 

@@ -43,6 +43,10 @@ impl Removal {
     fn bytes(&self) -> u64 {
         self.messages.values().map(|(stored, _)| u64::from(stored.bytes)).sum()
     }
+
+    fn messages(&self) -> impl Iterator<Item = (u64, Item)> {
+        self.messages.iter().map(|(place, (stored, _))| (*place, stored.item))
+    }
 }
 
 impl Totals {
@@ -216,11 +220,33 @@ impl State {
         true
     }
 
-    /// Whether the removal with this number has these messages. Its number was read before.
+    /// Whether the removal with this number has these messages. Its number was read before. After a rollback another
+    /// removal may have the number, which was not read.
     pub(super) fn archived(&self, number: u64, told: &[(u64, Item)]) -> bool {
-        let kept = self.archive.iter().find(|kept| kept.number == Some(number));
+        let is_it = |kept: &&Arc<Removal>| kept.messages().eq(told.iter().copied());
+        match self.archive.iter().find(|kept| kept.number == Some(number)) {
+            Some(kept) => is_it(&kept),
+            None if told.is_empty() => true,
+            None => {
+                let mut unread = self.archive.iter().filter(|kept| kept.number.is_none());
+                self.was_rolled_back() && unread.any(|kept| is_it(&kept))
+            }
+        }
+    }
+
+    /// Whether these are the archived messages that a summary replaced.
+    pub(super) fn originals(&self, summary: u128, told: &[(u64, Item)]) -> bool {
+        let is_it = |kept: &&Arc<Removal>| kept.summary.is_some_and(|(_, id)| id == summary);
+        let kept = self.archive.iter().find(is_it);
+        // It may have got another id since the agent read it.
+        let archived = self.archive.iter().flat_map(|kept| kept.messages.values());
+        let mut all = archived.map(|(stored, _)| stored).chain(self.items.values());
+        if told.is_empty() && all.any(|one| one.edited && one.item == Item::Summary(summary)) {
+            return true;
+        }
         let messages = kept.into_iter().flat_map(|kept| &kept.messages);
-        messages.map(|(place, (stored, _))| (*place, stored.item)).eq(told.iter().copied())
+        let originals = messages.filter(|(_, (_, count))| *count == Count::Summarized);
+        originals.map(|(place, (stored, _))| (*place, stored.item)).eq(told.iter().copied())
     }
 
     /// Whether a search finds these messages of agents, and no others.

@@ -14,6 +14,11 @@ impl WindowRules {
         stored.settings.or_else(as_sent)
     }
 
+    /// Whether a message has the settings with which it was sent.
+    pub(super) fn is_as_sent(&self, stored: &Stored) -> bool {
+        self.settings(stored) == self.settings(&Stored { settings: None, ..*stored })
+    }
+
     /// The settings after an edit. A priority that followed from the old content type becomes that of the new one.
     fn edited(&self, stored: &Stored, edit: Edit) -> Option<Settings> {
         let old = self.settings(stored)?;

@@ -51,7 +51,7 @@ impl State {
         if answer == Some(&Answer::Conflict) {
             // The store compares ids of messages too, which are no part of this state: a batch that is sent
             // again has new ones.
-            return self.rollbacks > 0
+            return self.was_rolled_back()
                 || is_late
                 || !matches!(self.generation, KnownGeneration::Known(known) if known == *generation);
         }
@@ -118,6 +118,7 @@ impl State {
                 bytes: new.bytes,
                 settings: old.and_then(|old| rules.windows?.settings(old)),
                 edited: false,
+                prompt: false,
             };
             self.put(place, stored);
             self.totals.summaries += 1;
@@ -161,7 +162,6 @@ impl State {
     /// Removes all messages.
     pub(super) fn remove_all(&mut self, archive: Option<u64>) {
         let messages = std::mem::take(&mut self.items);
-        self.prompt = None;
         self.totals.cleared += self.totals.present - self.totals.summaries;
         self.totals.present = 0;
         self.totals.summaries = 0;
@@ -194,7 +194,6 @@ impl State {
     /// Removes and counts the message at a place.
     pub(super) fn take(&mut self, place: u64, count: Count) -> Option<Stored> {
         let stored = self.items.remove(&place)?;
-        self.prompt = self.prompt.filter(|prompt| *prompt != place);
         self.totals.present -= 1;
         self.totals.tokens -= u64::from(stored.tokens);
         match self.totals.count(count) {

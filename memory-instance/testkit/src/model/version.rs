@@ -36,7 +36,7 @@ impl State {
             other if other.may_be(expected.generation) => IsCurrent::Maybe,
             _ => IsCurrent::No,
         };
-        if by_generation == IsCurrent::Yes && self.rollbacks > 0 {
+        if by_generation == IsCurrent::Yes && self.was_rolled_back() {
             return IsCurrent::Maybe;
         }
         by_generation

@@ -146,20 +146,66 @@ pub fn past() -> impl Strategy<Value = Program> {
                 agents,
             }
         });
-    programs.prop_map(vary_ops).prop_map(vary_past).prop_map(vary_edits)
+    let programs = programs.prop_map(vary_ops).prop_map(vary_past).prop_map(vary_copies);
+    programs.prop_map(vary_prompts).prop_map(vary_edits).prop_map(repeat_copies)
 }
 
-/// Replaces some rewinds. In half of the programs without faults and copies, memories are deleted and TTLs end in place
-/// of purges, clears and others; in a quarter of them archives end in place of pauses and counts. Without faults, and with pauses
-/// in place of suspensions, each request arrives once and soon: a request that is sent again to a memory that was deleted
-/// would be a new one. The choice depends only on the seed and the position, so other programs stay the same.
+/// The losses of a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Losses {
+    None,
+    /// Memories are deleted, and TTLs end.
+    Deletions,
+    /// The time for which removed messages are kept ends.
+    Archives,
+    /// The server rolls back.
+    Rollbacks,
+}
+
+/// The most rollbacks of a program. Each one multiplies the orders that are possible.
+const MOST_ROLLBACKS: usize = 3;
+
+impl Losses {
+    /// Those of this program, by its seed.
+    ///
+    /// A server that rolls back has no copies: one is written in parts, and its reader compares only the generation of its
+    /// source, which a rollback may give twice. So a copy may have messages of both times.
+    fn of(program: &Program) -> Self {
+        if program.is_quiet() {
+            return match program.seed % 4 {
+                0 | 2 => Self::Deletions,
+                1 => Self::Archives,
+                _ => Self::None,
+            };
+        }
+        match (program.seed / 4) % 4 {
+            0 => Self::Deletions,
+            1 => Self::Archives,
+            2 if program.copies() => Self::Deletions,
+            2 => Self::Rollbacks,
+            _ => Self::None,
+        }
+    }
+}
+
+impl Program {
+    /// Whether no requests fail, and no memory is copied.
+    fn is_quiet(&self) -> bool {
+        self.faults.percent == 0 && !self.copies()
+    }
+}
+
+/// Replaces some rewinds. In most programs memories are deleted and TTLs end in place of purges, clears and others, or
+/// archives end in place of pauses and counts, or the server rolls back. In those without faults and copies each request
+/// arrives once and soon, because pauses take the place of suspensions. In the others a request may be sent again to a
+/// memory that was deleted, where it is a new one. The choice depends only on the seed and the position.
 fn vary_past(mut program: Program) -> Program {
-    let is_calm = program.faults.percent == 0 && !program.copies();
-    let deletes = is_calm && program.seed.is_multiple_of(2);
-    let ends = is_calm && program.seed % 4 == 1;
-    if let Some(past) = program.past.as_mut().filter(|_| ends) {
+    let losses = Losses::of(&program);
+    let (is_quiet, copies) = (program.is_quiet(), program.copies());
+    if let Some(past) = program.past.as_mut().filter(|_| losses == Losses::Archives) {
         past.keep = Keep::ForAWhile;
     }
+    let mut rollbacks = 0;
     for (number, agent) in (0..).zip(&mut program.agents) {
         for (index, op) in (0..).zip(&mut agent.ops) {
             let position: usize = 3 * number + index;
@@ -169,14 +215,112 @@ fn vary_past(mut program: Program) -> Program {
             };
             match op {
                 Op::Rewind(_) if position.is_multiple_of(2) => *op = Op::PopTurn,
-                Op::Purge | Op::Pause(_) | Op::ReplaceAll(_) if deletes => *op = Op::Delete,
-                Op::Clear if deletes && position.is_multiple_of(3) => *op = Op::Expire,
-                Op::Clear if deletes => *op = Op::Delete,
-                Op::Pause(_) | Op::Count if ends => *op = Op::EndArchives,
-                Op::Stall(millis) if deletes || ends => *op = Op::Pause(*millis / 10),
+                Op::Stall(millis) if is_quiet && losses != Losses::None => {
+                    *op = Op::Pause(*millis / 10);
+                }
+                _ => {}
+            }
+            match (losses, &*op) {
+                // Otherwise there would be nothing to copy.
+                (Losses::Deletions, Op::Pause(_)) if copies && agent.key == 0 => {}
+                (Losses::Deletions, Op::Purge | Op::Pause(_) | Op::ReplaceAll(_)) => {
+                    *op = Op::Delete;
+                }
+                (Losses::Deletions, Op::Clear) if position.is_multiple_of(3) => *op = Op::Expire,
+                (Losses::Deletions, Op::Clear) => *op = Op::Delete,
+                (Losses::Archives, Op::Pause(_) | Op::Count) => *op = Op::EndArchives,
+                (Losses::Rollbacks, Op::Count | Op::Context(_)) => *op = Op::Keep,
+                (Losses::Rollbacks, Op::Pause(_) | Op::Purge | Op::ReplaceAll(_))
+                    if rollbacks < MOST_ROLLBACKS =>
+                {
+                    rollbacks += 1;
+                    *op = Op::GoBack;
+                }
                 _ => {}
             }
         }
+    }
+    program
+}
+
+/// Copies the second memory to a third one in half of the programs with copies.
+fn vary_copies(mut program: Program) -> Program {
+    if !program.copies() {
+        return program;
+    }
+    if !(program.seed / 16).is_multiple_of(2) {
+        return program;
+    }
+    let onward = [Op::CopyTo, Op::Fork(0), Op::BackUp, Op::Fork(1)];
+    let from = usize::try_from(program.seed / 32 % 4).unwrap_or_default();
+    let mut onward = onward.into_iter().cycle().skip(from);
+    for agent in program.agents.iter_mut().filter(|agent| agent.key == 1) {
+        let copies = onward.by_ref().take(2);
+        agent.ops.extend(copies.flat_map(|copy| [Op::Pause(120), copy]));
+    }
+    let ops = vec![Op::Pause(200), Op::Search, Op::Archive, Op::Undo(0), Op::Read, Op::Count];
+    program.agents.push(Agent { process: 0, key: 2, ops });
+    program
+}
+
+/// Where memories are deleted, a copy is at last deleted, and made again.
+fn repeat_copies(mut program: Program) -> Program {
+    if program.loses() {
+        let is_copier = |agent: &&mut Agent| agent.ops.iter().any(|op| super::inner(op).copies());
+        if let Some(agent) = program.agents.iter_mut().find(is_copier) {
+            let again = [Op::DeleteNext, Op::CopyTo];
+            agent.ops.push(Op::Pause(1_500));
+            agent.ops.extend(again.iter().chain(&again).cloned());
+        }
+    }
+    program
+}
+
+/// Ensures a system prompt in a fifth of the programs, also around rewinds that are undone. As above, other programs stay
+/// the same.
+///
+/// None in programs whose server rolls back: a prompt is looked for and then appended, under a lease. If the server
+/// returns to a state with a prompt in between, there are two.
+fn vary_prompts(mut program: Program) -> Program {
+    if !program.seed.is_multiple_of(5) || program.has(|op| *op == Op::GoBack) {
+        return program;
+    }
+    for (number, agent) in (0..).zip(&mut program.agents) {
+        let mut ops = Vec::new();
+        for (index, mut op) in (0..).zip(std::mem::take(&mut agent.ops)) {
+            let position: usize = 3 * number + index;
+            let inner = match &mut op {
+                Op::Cancel(_, op) => &mut **op,
+                op => op,
+            };
+            match inner {
+                Op::Read | Op::Messages | Op::Context(_) => {
+                    *inner = Op::Ensure(position.is_multiple_of(2));
+                }
+                Op::Rewind(count) if agent.key == 0 => {
+                    *count = 1;
+                    ops.push(Op::Ensure(false));
+                    ops.extend([op, Op::Undo(0), Op::Ensure(true)]);
+                    continue;
+                }
+                // An early place may be that of the prompt.
+                Op::Replace(at) => {
+                    *inner = Op::Edit(*at % 3, Edit::Priority(1));
+                    ops.extend([op, Op::Ensure(true)]);
+                    continue;
+                }
+                _ => {}
+            }
+            ops.push(op);
+        }
+        if number == 0 {
+            let changed = [Op::Ensure(false), Op::Edit(0, Edit::Priority(1)), Op::Ensure(true)];
+            ops.splice(0..0, changed);
+        }
+        if agent.key == 0 {
+            ops.extend([Op::Ensure(false), Op::Rewind(1), Op::Undo(0), Op::Ensure(true)]);
+        }
+        agent.ops = ops;
     }
     program
 }
@@ -201,6 +345,7 @@ fn vary_edits(mut program: Program) -> Program {
                 Op::ReplaceAllIf(_) if edits => *inner = edit_at(position, 0),
                 Op::ReplaceAll(_) if edits => *inner = Op::Rewrite,
                 Op::Search if position.is_multiple_of(3) => *inner = Op::Inspect,
+                Op::Search if position % 3 == 1 => *inner = Op::Originals(1 + position % 4),
                 _ => {}
             }
             if matches!(inner, Op::BackUp) && position.is_multiple_of(2) {

@@ -27,6 +27,14 @@ impl Server {
     ) -> Result<CopyProgress, StoreError> {
         self.check_lease(key, access)?;
         let (at, access) = (self.place(key), self.access(access));
+        let was_written = now(self.store.head(&at)).is_ok_and(|head| head.version > 0);
+        if self.has(Bug::CopyOutlivesDelete)
+            && write.step == CopyStep::Begin
+            && !was_written
+            && self.state().past.copied.contains(&(at.clone(), write.copy))
+        {
+            return Ok(CopyProgress::complete());
+        }
         let mut changed = write.clone();
         if source == Source::Backup {
             if self.has(Bug::RestoreOverwrites) && changed.step == CopyStep::Begin {
@@ -36,24 +44,36 @@ impl Server {
         }
         match &mut changed.step {
             // The progress of the step that began the copy.
-            CopyStep::Archived { .. } if self.has(Bug::CopyMissesArchived) => {
+            CopyStep::Archived { .. } if self.loses_archive(&at) => {
                 changed.step = CopyStep::Begin;
             }
-            CopyStep::Finish { removals, .. } if self.has(Bug::CopyMissesArchived) => *removals = 0,
+            CopyStep::Finish { removals, .. } if self.loses_archive(&at) => *removals = 0,
             CopyStep::Finish { frame, .. } if self.has(Bug::CopyMiscounts) => {
                 let summarized = std::mem::take(&mut frame.counters.summarized);
                 frame.counters.evicted += summarized;
             }
             _ => {}
         }
-        let was_written = now(self.store.head(&at)).is_ok_and(|head| head.version > 0);
         let progress = now(self.store.write_copy(&at, access, &changed))?;
+        if progress.complete {
+            self.state().past.copied.push((at.clone(), write.copy));
+        }
         if let CopyStep::Finish { frame, .. } = &write.step
             && let Some(origin) = frame.origin.as_ref().filter(|_| !was_written)
         {
             self.forked(&at, access, &origin.key, frame.last)?;
         }
         Ok(progress)
+    }
+
+    /// Whether a copy to this memory loses the archived messages, by the planted bug.
+    fn loses_archive(&self, at: &MemoryKey) -> bool {
+        let is_of_copy = || self.state().past.copied.iter().any(|(of, _)| of != at);
+        match self.bug {
+            Some(Bug::CopyMissesArchived) => true,
+            Some(Bug::CopyOfCopyLosesArchive) => is_of_copy(),
+            _ => false,
+        }
     }
 
     /// The effect of a planted bug on a step of the restoration of a backup.
@@ -123,6 +143,7 @@ impl Server {
         let was_written = now(self.store.head(&at)).is_ok_and(|head| head.version > 0);
         let changed = Fork { from: self.place(&fork.from), ..fork.clone() };
         let forked = now(self.store.fork(&at, access, &changed))?;
+        self.state().past.copied.push((at.clone(), fork.copy));
         if !was_written {
             self.forked(&at, access, &fork.from, fork.origin.at)?;
         }

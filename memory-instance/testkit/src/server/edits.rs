@@ -12,7 +12,7 @@ use memory_core::{
 };
 use uuid::Uuid;
 
-use super::past::as_new;
+use super::past::{as_new, has_name};
 use super::{Server, now};
 use crate::bug::Bug;
 
@@ -46,7 +46,11 @@ impl Server {
                 now(self.store.replace(at, access, &Replace { replaced: id, ..replace.clone() }))
             }
             _ => {
-                let counters = now(self.store.replace(at, access, replace))?;
+                let mut replace = replace.clone();
+                if is_edit && self.has(Bug::EditForgetsPrompt) && has_name(replace.message.id) {
+                    replace.message.id = self.fresh_id();
+                }
+                let counters = now(self.store.replace(at, access, &replace))?;
                 if !is_edit {
                     return Ok(counters);
                 }

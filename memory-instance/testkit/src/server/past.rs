@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use memory_core::store::{
     Access, ArchivedRemoval, Clear, Counters, Erase, Erased, FLUSH_HELD, FoundIn, MAX_SEARCH_HITS,
-    NewMessage, PageLimit, Replacement, Restore, RestoreRefusal, Retention, SearchHit, SearchQuery,
-    SearchResults, SequenceSet, Splice, StoreError, StoreErrorKind,
+    MessageId, NewMessage, PageLimit, Replace, Replacement, Restore, RestoreRefusal, Retention,
+    SearchHit, SearchQuery, SearchResults, SequenceSet, Splice, StoreError, StoreErrorKind,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use tokio::time::Instant;
@@ -27,7 +27,7 @@ pub(super) struct PastBugs {
     /// Removals whose messages are archived twice.
     doubled: Vec<(MemoryKey, u64)>,
     /// Hits of searches before erasures and undos, which an index still has.
-    stale_hits: Vec<(MemoryKey, SearchHit)>,
+    pub(super) stale_hits: Vec<(MemoryKey, SearchHit)>,
     /// How many messages too many are counted as present, and too few as withdrawn.
     pub(super) restored: std::collections::HashMap<MemoryKey, u64>,
     /// How many cleared results are counted as evicted too.
@@ -40,6 +40,8 @@ pub(super) struct PastBugs {
     pub(super) erased_messages: Vec<(MemoryKey, u64, StoredMessage)>,
     /// The summaries that restored backups lack.
     pub(super) torn: Vec<memory_core::store::MessageMeta>,
+    /// Completed copies, with their memories.
+    pub(super) copied: Vec<(MemoryKey, uuid::Uuid)>,
     /// How many erased messages are counted as evicted.
     pub(super) erased: std::collections::HashMap<MemoryKey, u64>,
 }
@@ -56,7 +58,17 @@ pub(super) fn as_new(StoredMessage { meta, message, .. }: &StoredMessage) -> New
     }
 }
 
+/// Whether the id has a name: that of an ensured system prompt.
+pub(super) fn has_name(id: MessageId) -> bool {
+    id.uuid().get_version_num() == 8
+}
+
 impl Server {
+    /// The id of a message without a name.
+    pub(super) fn fresh_id(&self) -> MessageId {
+        MessageId::new(uuid::Uuid::from_u128(self.fresh_write().writer.bits() & !(0xf << 76)))
+    }
+
     fn all_removals(&self, at: &MemoryKey) -> Result<Vec<ArchivedRemoval>, StoreError> {
         now(self.store.removals(at, None, NonZeroUsize::MAX))
     }
@@ -64,6 +76,19 @@ impl Server {
     fn all_hits(&self, at: &MemoryKey) -> Result<Vec<SearchHit>, StoreError> {
         let limit = NonZeroUsize::new(MAX_SEARCH_HITS).unwrap_or(NonZeroUsize::MIN);
         Ok(now(self.store.search(at, &SearchQuery::new(SECRET).with_limit(limit)))?.hits)
+    }
+
+    /// The archived messages of all memories, if the archive stays when the server rolls back.
+    pub(super) fn archived_hits(&self) -> Vec<(MemoryKey, SearchHit)> {
+        if !self.has(Bug::RollbackKeepsArchive) {
+            return Vec::new();
+        }
+        let all = now(self.store.keys(None, NonZeroUsize::MAX)).unwrap_or_default();
+        let hits = all.into_iter().flat_map(|at| {
+            let hits = self.all_hits(&at).unwrap_or_default().into_iter();
+            hits.map(move |hit| (at.clone(), hit))
+        });
+        hits.filter(|(_, hit)| hit.found_in != FoundIn::Present).collect()
     }
 
     /// Keeps the hits at these places for later searches, if that bug is planted.
@@ -253,6 +278,20 @@ impl Server {
                 let newest = before.iter().map(|stored| stored.meta.sequence).next_back();
                 splice.evicted = newest.into_iter().filter(|newest| Some(*newest) > last).collect();
             }
+            Some(Bug::UndoForgetsPrompt) => {
+                let there = now(self.store.read(at, memory_core::store::Read::default()))?;
+                let is_it = |one: &&StoredMessage| {
+                    removal.places.contains(one.meta.sequence) && has_name(one.meta.id)
+                };
+                for prompt in there.messages.iter().filter(is_it) {
+                    let message = NewMessage { id: self.fresh_id(), ..as_new(prompt) };
+                    let (sequence, replaced) = (prompt.meta.sequence, prompt.meta.id);
+                    let write = self.fresh_write();
+                    let replace = Replace { write, sequence, replaced, message };
+                    now(self.store.replace(at, access, &replace))?;
+                }
+                return Ok(());
+            }
             Some(Bug::RestoredCountedTwice) => {
                 *self.state().past.restored.entry(at.clone()).or_default() += removal.messages;
                 return Ok(());
@@ -392,7 +431,8 @@ impl Server {
                 Bug::EraseKeepsIndex
                 | Bug::ReplaceKeepsIndex
                 | Bug::UndoKeepsArchived
-                | Bug::DeleteKeepsIndex,
+                | Bug::DeleteKeepsIndex
+                | Bug::RollbackKeepsArchive,
             ) => {
                 let state = self.state();
                 let stale = state.past.stale_hits.iter().filter(|(of, _)| *of == at);

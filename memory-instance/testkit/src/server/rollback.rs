@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 
 use memory_core::store::{
-    Cursor, Newest, Outline, RemoveUnused, SavedMemories, StoreError, UnusedMemory, WriterId,
+    Cursor, Newest, Outline, RemoveUnused, SavedMemories, StoreError, StoreErrorKind, UnusedMemory,
+    WriterId,
 };
 use memory_core::{MemoryKey, MemoryStore};
 
@@ -36,16 +37,26 @@ impl Server {
                 self.ended(Bug::RollbackUnnoticed, &at, head.generation);
             }
         }
+        let archived = self.archived_hits();
         let mut state = self.state();
         state.writers = state.kept.writers.clone();
         self.store.go_back(&state.kept.memories);
+        drop(state);
+        // Those that the archive does not have now.
+        let there = self.archived_hits();
+        let lost = archived.into_iter().filter(|hit| !there.contains(hit));
+        self.state().past.stale_hits.extend(lost);
     }
 
     /// Removes a memory as a sweep does after its TTL. It then reads as one that was never written; its fencing tokens
     /// and its generation are kept.
     pub(crate) fn expire(&self, key: &MemoryKey) -> Result<(), StoreError> {
         let at = self.place(key);
-        let Outline { head, metas, .. } = now(self.store.outline(&at))?;
+        let Outline { head, metas, .. } = match now(self.store.outline(&at)) {
+            // There is no memory yet.
+            Err(error) if error.kind() == &StoreErrorKind::Unfinished => return Ok(()),
+            outline => outline?,
+        };
         let mut memory = UnusedMemory::new(at.clone(), head.generation, head.version);
         let newest = metas.last().filter(|newest| newest.sequence == head.last);
         memory.newest = newest.map(|meta| Newest { sequence: meta.sequence, id: meta.id });
@@ -53,6 +64,11 @@ impl Server {
         self.state().writers.retain(|(of, _), _| *of != at);
         self.ended(Bug::TtlUnnoticed, &at, head.generation);
         Ok(())
+    }
+
+    /// The number of writes to a memory.
+    pub(crate) fn version(&self, key: &MemoryKey) -> u64 {
+        now(self.store.head(&self.place(key))).map_or(0, |head| head.version)
     }
 
     /// The cursor as the store compares it: without the message's identity if that bug is planted.
