@@ -26,6 +26,10 @@ impl State {
         if newest != expected.newest {
             return IsCurrent::No;
         }
+        // Without a message ever, a memory is at the version of an absent one.
+        if self.last == 0 && expected.generation == 0 {
+            return IsCurrent::Yes;
+        }
         // Its id may be another one than at the expected version.
         let is_edited = stored.is_some_and(|(_, stored)| stored.edited);
         let is_last = newest.is_some_and(|(place, _)| place == self.last);
