@@ -64,7 +64,7 @@ impl ModelErrorKind {
         }
     }
 
-    /// What happened, and the remedy.
+    /// The event, and the remedy.
     const fn texts(self) -> (&'static str, &'static str) {
         match self {
             Self::Timeout => ("the model did not answer in time", "raise the timeout"),

@@ -409,8 +409,7 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
         }
         "MemoryInstance::update_metadata" => {
             let before = memory.metadata().await.unwrap();
-            let update =
-                memory.update_metadata([("state", what.to_string())], Some(before.revision));
+            let update = memory.update_metadata([("state", what.clone())], Some(before.revision));
             let done = cut.off(update).await.map(|done| done.unwrap().applied().unwrap());
             case.settle().await;
             let after = memory.metadata().await.unwrap();

@@ -146,7 +146,7 @@ fn span_of(operation: &str) -> Option<&str> {
     let (owner, method) = operation.split_once("::")?;
     Some(match (owner, method) {
         // They wait for events, or need no store.
-        ("Watcher", _) | ("BackupReader", _) | ("Session", "lost") => return None,
+        ("Watcher" | "BackupReader", _) | ("Session", "lost") => return None,
         (_, "append" | "append_all") if owner != "AgentTurn" => "append_all",
         ("AgentTurn" | "PreparedTurn", _) => "send",
         ("ResolvedMemories", _) => "window",

@@ -161,7 +161,7 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
         }
         "MemoryStore::update_metadata" => {
             let expected = Some(store.metadata(key).await.unwrap().revision);
-            let patch = [("state", &*what.to_string())].into();
+            let patch = [("state", what.as_str())].into();
             let update = UpdateMetadata { write: write(), patch, expected, ttl: None };
             let done = cut.off(store.update_metadata(key, Access::OPEN, &update)).await;
             let done = done.map(Result::unwrap);

@@ -13,7 +13,7 @@ pub(super) struct Server {
     requests: mpsc::UnboundedReceiver<String>,
 }
 
-/// What follows a request.
+/// The answer to a request.
 #[derive(Debug, Clone)]
 pub(super) enum Answer {
     /// These bytes, then the end of the connection.
