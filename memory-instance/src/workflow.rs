@@ -45,7 +45,8 @@ struct Shared {
 #[derive(Default)]
 struct ScopeState {
     /// The keys of temporary resources that are not deleted yet.
-    opened: BTreeSet<MemoryKey>,
+    /// How often each was opened.
+    opened: BTreeMap<MemoryKey, u64>,
     deleted: BTreeMap<MemoryKey, DeletionReceipt>,
 }
 
@@ -202,13 +203,13 @@ impl WorkflowScope {
     /// The keys that [`finish`](Self::finish) deletes, in ascending order.
     #[must_use]
     pub fn keys(&self) -> Vec<MemoryKey> {
-        self.shared.state().opened.iter().cloned().collect()
+        self.shared.state().opened.keys().cloned().collect()
     }
 
     /// Leaves the memories as they are, and returns the keys that the scope would have deleted. For a step of a workflow
     /// that continues in another process.
     pub fn detach(&self) -> Vec<MemoryKey> {
-        std::mem::take(&mut self.shared.state().opened).into_iter().collect()
+        std::mem::take(&mut self.shared.state().opened).into_keys().collect()
     }
 
     /// Deletes the memories of temporary resources that the scope opened, as [`MemoryInstance::delete`] does, several at
@@ -226,7 +227,8 @@ impl WorkflowScope {
     /// Dropping the future leaves each memory unchanged or deleted for all readers. Call it again to complete it.
     pub async fn finish(&self) -> Result<WorkflowReport, WorkflowError> {
         let work = async {
-            let deletions = stream::iter(self.keys()).map(|key| self.delete(key));
+            let opened = self.shared.state().opened.clone();
+            let deletions = stream::iter(opened).map(|(key, times)| self.delete(key, times));
             let failed = deletions.buffer_unordered(AT_ONCE).filter_map(std::future::ready);
             let mut failures: Vec<_> = failed.collect().await;
             failures.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
@@ -246,7 +248,7 @@ impl WorkflowScope {
         operation!(&self.shared.manager, "finish", work).await
     }
 
-    async fn delete(&self, key: MemoryKey) -> Option<(MemoryKey, MemoryError)> {
+    async fn delete(&self, key: MemoryKey, times: u64) -> Option<(MemoryKey, MemoryError)> {
         let deleted = match self.shared.manager.memory_at(&key) {
             Ok(memory) => memory.delete().await,
             Err(error) => Err(error),
@@ -254,7 +256,10 @@ impl WorkflowScope {
         match deleted {
             Ok(receipt) => {
                 let ScopeState { opened, deleted } = &mut *self.shared.state();
-                opened.remove(&key);
+                // If it was opened again meanwhile, it may have been written after the deletion.
+                if opened.get(&key) == Some(&times) {
+                    opened.remove(&key);
+                }
                 // A concurrent call, or one before the key was opened again, may have deleted messages too.
                 let before = deleted.get(&key).map_or(0, |earlier| earlier.messages);
                 let messages = before.saturating_add(receipt.messages);
@@ -277,7 +282,7 @@ impl WorkflowScope {
     fn record(&self, memory: &MemoryInstance) {
         let is_temporary = self.shared.temporary.contains(&memory.resource().id);
         if is_temporary && memory.mode() == Mode::ReadWrite {
-            self.shared.state().opened.insert(memory.key().clone());
+            *self.shared.state().opened.entry(memory.key().clone()).or_default() += 1;
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use memory_instance::config::ProjectConfig;
 use memory_instance::{
     AuditEvent, AuditOperation, AuditSink, KeyContext, ManagerBuilder, MemoryError, MemoryInstance,
-    MemoryManager, Message,
+    MemoryManager, Message, WorkflowScope,
 };
 use memory_lock::{Clock, ClockExt as _, LockKey, LockOptions};
 
@@ -17,7 +17,8 @@ use crate::support::{On, texts};
 on_every_backend![
     finish_deletes_opened_temporary_memories,
     dropped_scope_deletes_nothing,
-    leased_memory_is_deleted_by_later_finish
+    leased_memory_is_deleted_by_later_finish,
+    reopened_memory_belongs_to_next_finish
 ];
 
 const PROJECT: &str = r#"
@@ -147,4 +148,39 @@ async fn leased_memory_is_deleted_by_later_finish(on: On) {
     let counts: Vec<_> = report.deleted.iter().map(|it| (&it.key, it.messages)).collect();
     assert_eq!(counts, [(leased.key(), 1), (free.key(), 1)]);
     assert!(leased.is_empty().await.unwrap());
+}
+
+/// Opens a memory again when its deletion is recorded.
+#[derive(Default)]
+struct Reopening(Mutex<Option<Arc<WorkflowScope>>>);
+
+impl std::fmt::Debug for Reopening {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reopening")
+    }
+}
+
+impl AuditSink for Reopening {
+    fn record(&self, event: &AuditEvent<'_>) -> Result<(), Box<dyn Error + Send + Sync>> {
+        if event.operation == AuditOperation::Delete
+            && let Some(scope) = self.0.lock().unwrap().take()
+        {
+            scope.memory("notes", "again").unwrap();
+        }
+        Ok(())
+    }
+}
+
+async fn reopened_memory_belongs_to_next_finish(on: On) {
+    let sink = Arc::new(Reopening::default());
+    let world = on.world(builder().with_audit_sink(Arc::clone(&sink) as _)).await;
+    let scope = Arc::new(world.manager.workflow("w-9", ["notes"]).unwrap());
+    let memory = scope.memory("notes", "again").unwrap();
+    write(&[&memory]).await;
+    *sink.0.lock().unwrap() = Some(Arc::clone(&scope));
+    scope.finish().await.unwrap();
+    write(&[&memory]).await;
+    assert_eq!(scope.keys(), [memory.key().clone()]);
+    scope.finish().await.unwrap();
+    assert!(memory.is_empty().await.unwrap() && scope.keys().is_empty());
 }
