@@ -202,10 +202,11 @@ impl OperationSpan {
         Self(Some(Box::new(running)))
     }
 
-    /// Links it to the span in which this is called.
-    pub(crate) fn following(self) -> Self {
-        if let Self(Some(running)) = &self {
+    /// Links it to the span in which this is called. It is no part of that operation.
+    pub(crate) fn following(mut self) -> Self {
+        if let Self(Some(running)) = &mut self {
             running.span.follows_from(Span::current().id());
+            running.outer = None;
         }
         self
     }
@@ -223,9 +224,10 @@ pub(crate) fn continued<F: Future>(work: F) -> Continued<F> {
 pin_project! {
     /// A future that is an operation.
     pub(crate) struct InOperation<F> {
-        running: Option<Box<Running>>,
+        // If it is dropped, it adds its waits before the operation ends.
         #[pin]
         work: F,
+        running: Option<Box<Running>>,
     }
 }
 

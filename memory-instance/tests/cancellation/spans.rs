@@ -230,8 +230,10 @@ async fn spans_have_fields_and_parts() {
     assert_eq!(parts, ["wait", "store"]);
     let turn = world.others.try_lock(&case.lease(), &options).await.unwrap().unwrap();
     spans.forget();
-    drop(tokio::time::timeout(Duration::from_millis(1), memory.append(Message::user("a"))).await);
-    assert_eq!(spans.one("append_all").0.fields.0["outcome"], "canceled");
+    drop(tokio::time::timeout(Duration::from_millis(9), memory.append(Message::user("a"))).await);
+    let fields = spans.one("append_all").0.fields.0;
+    assert_eq!(fields["outcome"], "canceled");
+    assert!(fields["wait_ms"].parse::<f64>().unwrap() >= 9.0, "{fields:?}");
     turn.release().await;
 
     spans.forget();
