@@ -110,7 +110,7 @@ async fn file_of_a_newer_version_is_refused() {
     assert!(matches!(kind, StoreErrorKind::Newer { found: 99, known: 8, .. }));
     assert_eq!(
         text,
-        "open: FILE was written by a newer version (schema 99, this one knows 7); upgrade this program"
+        "open: FILE was written by a newer version (schema 99, this one knows 8); upgrade this program"
     );
 }
 
