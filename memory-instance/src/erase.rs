@@ -60,8 +60,8 @@ impl MemoryInstance {
     /// The messages are counted as withdrawn. Flushes that removed one of them can no longer be undone. Views of this
     /// process are dropped at once, those of other processes at their next read. Summaries that were written from
     /// the messages remain and are [listed](Erasure::summaries): have them
-    /// [rewritten](Self::rewrite_summaries), or erase them too if they repeat the text. The reason must not repeat it. [Metadata](Self::update_metadata) is neither searched
-    /// nor changed.
+    /// [rewritten](Self::rewrite_summaries), or erase them too if they repeat the text. The reason must not repeat it.
+    /// [Metadata](Self::update_metadata) is neither searched nor changed.
     ///
     /// A store cannot reach all copies; the receipt lists the [remaining](ErasureReceipt::remaining) ones.
     /// [`MemoryManager::scrub`] reaches those within the files of SQLite.

@@ -50,8 +50,9 @@ pub enum RewriteOutcome {
     },
     /// It was removed, because too few of its messages remain for a summary. They stay in the archive.
     Removed,
-    /// It was not changed: messages that it replaced are no longer in the archive, or [`replace`](MemoryInstance::replace)
-    /// gave it another text. Erase it if it repeats the text.
+    /// It was not changed: messages that it replaced are no longer in the archive, [`replace`](MemoryInstance::replace)
+    /// gave it another text, or it was rewritten before and that receipt is no longer among the newest 16. Erase it if it
+    /// repeats the text.
     NoOriginals,
     /// It was not changed: it is in the archive itself, where it ends with its removal. An erasure of its place ends it
     /// before, and the original there with it.
