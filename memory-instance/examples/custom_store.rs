@@ -25,10 +25,10 @@ use memory_core::health::ServerHealth;
 use memory_core::lease::{LeaseDomain, LeaseProof};
 use memory_core::store::{
     Access, Append, Appended, ArchivedRemoval, Clear, Cleared, Counters, Cursor, Durability, Erase,
-    Erased, Erasure, FlushReceipt, Head, LocalWatchers, MemoryState, Outline, Page, PageLimit,
-    Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, ReplaceAll, ReplacedAll, Restore,
-    SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation, StoreWatch,
-    UnusedPage, UnusedQuery,
+    Erased, Erasure, FlushReceipt, Head, LocalWatchers, MemoryState, Metadata, Outline, Page,
+    PageLimit, Read, RemainingCopy, RemoveUnused, RemovedUnused, Replace, ReplaceAll, ReplacedAll,
+    Restore, SearchQuery, SearchResults, Splice, StoreError, StoreErrorKind, StoreOperation,
+    StoreWatch, UnusedPage, UnusedQuery, UpdateMetadata,
 };
 use memory_core::{MemoryKey, MemoryStore, Sequence, StoredMessage};
 use memory_instance::{Clock, ClockExt as _, LockManager, MemoryManager, MemoryResource, Message};
@@ -93,6 +93,7 @@ enum Write {
     ReplaceAll(Access, Box<ReplaceAll>),
     Restore(Access, Restore),
     Erase(Access, Box<Erase>),
+    Metadata(Access, Box<UpdateMetadata>),
     Claim(LeaseProof),
     Remove(RemoveUnused),
 }
@@ -128,6 +129,9 @@ impl Journal {
                 }
                 Write::Restore(access, restore) => memory.restore(access, &restore, at).map(drop),
                 Write::Erase(access, erase) => memory.erase(access, &erase, at).map(drop),
+                Write::Metadata(access, update) => {
+                    memory.update_metadata(access, &update, at).map(drop)
+                }
                 Write::Claim(lease) => memory.claim(lease, at),
                 Write::Remove(remove) => memory.remove(remove).map(drop),
             };
@@ -337,6 +341,22 @@ impl MemoryStore for JournalStore {
 
     fn remaining_copies(&self) -> &'static [RemainingCopy] {
         &[RemainingCopy::WriteLog, RemainingCopy::Backups]
+    }
+
+    async fn metadata(&self, key: &MemoryKey) -> Result<Metadata, StoreError> {
+        self.read(key, MemoryState::metadata)
+    }
+
+    async fn update_metadata(
+        &self,
+        key: &MemoryKey,
+        access: Access,
+        update: &UpdateMetadata,
+    ) -> Result<Metadata, StoreError> {
+        let record = Write::Metadata(access, Box::new(update.clone()));
+        self.write(StoreOperation::UpdateMetadata, key, record, |memory, now| {
+            memory.update_metadata(access, update, now)
+        })
     }
 
     async fn claim(&self, key: &MemoryKey, lease: LeaseProof) -> Result<(), StoreError> {
