@@ -229,7 +229,7 @@ impl RedisStore {
         call.arg(restore.spread());
         call.arg(restore.receipt.simple().to_string());
         call.arg(FLUSH_HELD);
-        self.counted(StoreOperation::Restore, key, &RESTORE, &call, token).await
+        self.counted_in_parts(StoreOperation::Restore, key, &RESTORE, &call, token).await
     }
 
     pub(crate) async fn list_removals(

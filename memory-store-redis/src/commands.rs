@@ -114,20 +114,35 @@ impl RedisStore {
         const OPERATION: StoreOperation = StoreOperation::Replace;
         let refuse = |kind| StoreError::new(OPERATION, kind).not_applied().at(key);
         replace.check().map_err(refuse)?;
-        let failed = |fault| store_error(OPERATION, Some(key), fault);
-        let mut older = None::<u64>;
+        let mut call = self.call(&REPLACE, key, &[]);
+        let token = right(&mut call, access);
+        named(&mut call, replace.write);
+        call.arg(replace.spread());
+        // A place that Lua's numbers cannot represent exactly does not exist.
+        call.arg(replace.sequence.number().min(MOST_PLACES));
+        call.arg(codec::optional_id(Some(replace.replaced)));
+        call.arg(Shown(Encoded::new(&replace.message).map_err(refuse)?));
+        // Later removals cannot name the message, because an id is never given twice.
+        self.counted_in_parts(OPERATION, key, &REPLACE, &call, token).await
+    }
+
+    /// Calls a script that looks at many removals before it changes anything. One call looks at some hundred of them, because
+    /// it blocks all other clients, and answers where the next one must look on. That position is the last argument.
+    pub(crate) async fn counted_in_parts(
+        &self,
+        operation: StoreOperation,
+        key: &MemoryKey,
+        script: &Script,
+        call: &Cmd,
+        token: FencingToken,
+    ) -> Result<Counters, StoreError> {
+        let failed = |fault| store_error(operation, Some(key), fault);
+        let mut position = String::new();
         loop {
-            let mut call = self.call(&REPLACE, key, &[]);
-            let token = right(&mut call, access);
-            named(&mut call, replace.write);
-            call.arg(replace.spread());
-            // A place that Lua's numbers cannot represent exactly does not exist.
-            call.arg(replace.sequence.number().min(MOST_PLACES));
-            call.arg(codec::optional_id(Some(replace.replaced)));
-            call.arg(Shown(Encoded::new(&replace.message).map_err(refuse)?));
-            call.arg(older.map(|index| index.to_string()).unwrap_or_default());
+            let mut part = call.clone();
+            part.arg(&position);
             let (Answer::Applied(mut reply) | Answer::Duplicate(mut reply)) =
-                self.write(OPERATION, key, &REPLACE, &call, token).await?
+                self.write(operation, key, script, &part, token).await?
             else {
                 return Err(failed(LinkError::odd_answer()));
             };
@@ -135,9 +150,7 @@ impl RedisStore {
             if !head.is_empty() {
                 return decoded(&head).map(|head| head.counters).map_err(failed);
             }
-            // One script looks at some hundred removals, because it blocks all other clients. Nothing was changed, and later
-            // removals cannot name the message, because an id is never given twice.
-            older = Some(reply.number().map_err(failed)?);
+            position = reply.text().map_err(failed)?;
         }
     }
 

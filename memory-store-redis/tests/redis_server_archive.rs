@@ -80,6 +80,13 @@ async fn archived(store: &dyn MemoryStore, key: &MemoryKey, removal: u64) -> Vec
     store.archived(key, removal, Sequence::ZERO, ALL.into()).await.unwrap()
 }
 
+/// The calls of scripts since the last reset of the statistics.
+async fn scripts(server: &Server) -> u64 {
+    let counts = server.command_counts().await;
+    let of_scripts = counts.iter().filter(|(name, _)| name.starts_with("eval"));
+    of_scripts.map(|(_, count)| count).sum()
+}
+
 fn restore(number: u64, receipt: u128) -> Restore {
     Restore { write: write(7, number), receipt: Uuid::from_u128(receipt) }
 }
@@ -323,13 +330,7 @@ async fn edit_searches_many_removals_in_parts() {
         };
         server.reset_stats().await;
         let counters = store.replace(&k, Access::OPEN, &replace).await.unwrap();
-        let scripts: u64 = server
-            .command_counts()
-            .await
-            .iter()
-            .filter_map(|(name, count)| name.starts_with("eval").then_some(count))
-            .sum();
-        (counters, scripts)
+        (counters, scripts(&server).await)
     };
     // The first one sends the script as well.
     edit(1).await;
@@ -339,6 +340,96 @@ async fn edit_searches_many_removals_in_parts() {
     assert_eq!(oldest.summary.unwrap().id, MessageId::new(Uuid::from_u128(2)));
     store.restore(&k, Access::OPEN, &restore(9, 1)).await.unwrap();
     assert_eq!(texts(&store, &k).await.len(), 99);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn undo_looks_at_many_removals_in_parts() {
+    let server = Server::start().await;
+    let store = store(server.url()).await;
+    let k = key("k");
+    fill(&store, &k, 1_300).await;
+    let summarize = async |id, summarized| {
+        let splice = Splice {
+            summarized,
+            summary: Some(message("a summary")),
+            archive: FOREVER,
+            ..Splice::new(store.head(&k).await.unwrap().generation)
+        };
+        store.splice(&k, Access::OPEN, &with_receipt(id, splice)).await.unwrap();
+    };
+    summarize(1, places(1..=3)).await;
+    summarize(2, places(4..=6)).await;
+    for one in 10..=1_009_u64 {
+        evict(&store, &k, one.into(), places([one]), FOREVER).await;
+    }
+    let undo = async |number, receipt| {
+        server.reset_stats().await;
+        let done = store.restore(&k, Access::OPEN, &restore(number, receipt)).await;
+        (done, scripts(&server).await)
+    };
+    // The first one sends the script as well.
+    undo(1, 5_000).await.0.unwrap_err();
+    let (done, count) = undo(2, 1_009).await;
+    assert_eq!((done.unwrap().present.messages, count), (297, 1));
+    evict(&store, &k, 3_009, places([1_009]), FOREVER).await;
+    let (done, count) = undo(3, 2).await;
+    assert_eq!((done.unwrap().present.messages, count), (298, 3));
+    // Recognized before anything is looked at.
+    let (done, count) = undo(3, 2).await;
+    assert_eq!((done.unwrap().present.messages, count), (298, 1));
+    // The newest of more than 1,000 later removals has the summary. They must be unpacked.
+    summarize(2_000, places([1, 7])).await;
+    let refused = |reason| StoreErrorKind::NotRestorable(reason);
+    let (done, count) = undo(4, 1).await;
+    assert_eq!(done.unwrap_err().kind(), &refused(RestoreRefusal::SummaryRemoved));
+    assert_eq!(count, 11);
+    undo(4, 2_000).await.0.unwrap();
+    let clear = Clear { archive: FOREVER, ..Clear::new(write(2, 1)) };
+    store.clear(&k, Access::OPEN, &clear).await.unwrap();
+    let (done, count) = undo(5, 1).await;
+    assert_eq!((done.unwrap_err().kind(), count), (&refused(RestoreRefusal::Cleared), 3));
+}
+
+/// The position of an undo names a removal that the server lost between two calls of the script.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn undo_looks_again_after_rollback() {
+    let server = Server::start().await;
+    let store = store(server.url()).await;
+    let k = key("k");
+    fill(&store, &k, 1_200).await;
+    let keys = store.link().keys();
+    let (memory, base) = (keys.memory(k.as_str()), keys.base(k.as_str()));
+    let hash = include_str!("../src/scripts/hashes.txt")
+        .lines()
+        .find_map(|line| line.strip_suffix(" restore"))
+        .unwrap();
+    let receipt = Uuid::from_u128(1).simple().to_string();
+    let call = async |position: &str| -> Vec<String> {
+        let (lease, fences) = (keys.lease(k.as_str()), format!("{base}fences"));
+        let first = ["EVALSHA", hash, "3", &memory, &lease, &fences, "", "0", "0", "", ""];
+        let rest = [&"7".repeat(32), &"1".repeat(20), "0", &receipt, "", position];
+        server.query(&[&first[..], &rest].concat()).await
+    };
+    evict(&store, &k, 1, places([1]), FOREVER).await;
+    for one in 2..=301_u64 {
+        evict(&store, &k, one.into(), places([one]), FOREVER).await;
+    }
+    server.command(&["COPY", &memory, "saved"]).await;
+    for one in 302..=601_u64 {
+        evict(&store, &k, one.into(), places([one]), FOREVER).await;
+    }
+    // Sends the script.
+    store.restore(&k, Access::OPEN, &restore(1, 5_000)).await.unwrap_err();
+    let answer = call("").await;
+    assert_eq!(answer[..2], ["A", ""], "{answer:?}");
+    server.command(&["COPY", "saved", &memory, "REPLACE"]).await;
+    let clear = Clear { archive: FOREVER, ..Clear::new(write(2, 1)) };
+    store.clear(&k, Access::OPEN, &clear).await.unwrap();
+    append(&store, &k, write(2, 2), &["new"; 300]).await.unwrap();
+    for one in 1_201..=1_500_u64 {
+        evict(&store, &k, one.into(), places([one]), FOREVER).await;
+    }
+    assert_eq!(call(&answer[2]).await, ["N", "C"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

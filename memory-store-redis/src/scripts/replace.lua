@@ -42,7 +42,7 @@ if may_be_written and text_behind(stored[4], old_description) == text_behind(new
   local older
   set, older = renamed(head, ARGV[10], new_id, tonumber(ARGV[12]))
   if older then
-    return {'A', '', older}
+    return {'A', '', text_of(older)}
   end
 end
 count(head, old_class, -1, -old_tokens)

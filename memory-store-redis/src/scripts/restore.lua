@@ -1,7 +1,10 @@
 -- KEYS: memory, lease, fences. ARGV 4...: owner, token, writer, number, spread of the generation, the id of the
--- receipt, and the mark of the next flush. Returns {'A', head, 0}, {'D', head, 0}, {'N', reason}, where the reason is A if the
--- removal is not in the archive, C if the memory was cleared since, E if a message was erased, R or P if its summary
+-- receipt, the mark of the next flush, and the position of an earlier call, or empty. Returns {'A', head, 0}, {'D', head, 0},
+-- {'A', '', position} if more later removals must be looked at and nothing was changed, {'N', reason}, where the reason is A
+-- if the removal is not in the archive, C if the memory was cleared since, E if a message was erased, R or P if its summary
 -- was removed or replaced, M or Q if the same holds for a message that it replaced; or a refusal.
+-- How many later removals one call looks at, and how many bytes of them: fewer if each must be unpacked.
+local LOOK_BYTES, LOOK_AT_ONCE, UNPACKED = 262144, 50, 100
 local owner, token, writer, number = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local stored = redis.call('HMGET', key, 'h', 'w' .. writer, 'i', 'v', 'z', 'u' .. ARGV[9])
 local watched = stored[4]
@@ -33,44 +36,12 @@ end
 if not index then
   return {'N', 'A'}
 end
--- The removals that came later and are kept.
-local function later(each)
-  for from = index + 1, archive.following - 1, CHUNK do
-    local fields = {}
-    for at = from, math.min(from + CHUNK, archive.following) - 1 do
-      fields[#fields + 1] = 'a' .. text_of(at)
-    end
-    for _, other in ipairs(redis.call('HMGET', key, unpack(fields))) do
-      local cause = kept_cause(other)
-      if cause and each(cause, other) then
-        return true
-      end
-    end
-  end
-  return false
-end
-if later(function(cause) return cause == 'c' end) then
-  return {'N', 'C'}
-end
 local removal, of = removal_of(head, found), text_of(index)
 local original = redis.call('HGET', key, 'o' .. of)
-if removal and removal.erased then
-  return {'N', 'E'}
-end
-if not removal or removal.taken > 0 and not original then
-  return error('CORRUPT ' .. key .. ' holds a removal in its archive that is not ours')
-end
-
-local ranges, set, taken = ranges_of(head, stored[3]), {}, text_of(removal.taken)
-local function is_removed(place)
-  return later(function(_, other)
-    local removed = removal_of(head, other)
-    return removed and has_place(removed, place)
-  end)
-end
+local ranges, set, taken = ranges_of(head, stored[3]), {}, removal and text_of(removal.taken)
 -- The messages that are in the places of originals, and the originals.
 local asked, originals = {}, {}
-for n, one in ipairs(removal.replaced) do
+for n, one in ipairs(removal and removal.replaced or {}) do
   asked[n], originals[n] = 'm' .. text_of(one.place), original_at(index, one.place)
 end
 local present, archived = {}, {}
@@ -84,32 +55,76 @@ in_chunks('HMGET', originals, function(found, from)
     archived[from + n - 1] = found[n]
   end
 end)
-local function refuse_replaced()
+-- The reason for which it cannot be undone, X for damaged data, if the memory was not cleared since. With a place, it is the
+-- first reason if a later removal has the message that was there, else the second one.
+local function refused()
+  if removal and removal.erased then
+    return 'E'
+  end
+  if not removal or removal.taken > 0 and not original then
+    return 'X'
+  end
+  if removal.taken > 0 then
+    local summary = lies_in(ranges, removal.taken) and redis.call('HGET', key, 'm' .. taken)
+    local flags, id = string.match(summary or '', '^%d+ (%d) %d+ (%x+) %-?%d+ %d+ ')
+    if id ~= removal.summary then
+      return 'R', id and tonumber(flags) >= 2 and 'P', removal.taken
+    end
+  end
   for n, one in ipairs(removal.replaced) do
     local there = lies_in(ranges, one.place) and present[n]
     if not archived[n] then
-      return error('CORRUPT ' .. key .. ' holds a removal in its archive that is not ours')
+      return 'X'
     elseif not there then
       return 'M'
     end
     local _, _, _, _, _, id = described(there, one.place)
     if id ~= one.id then
-      return is_removed(one.place) and 'M' or 'Q'
+      return 'M', 'Q', one.place
     end
   end
 end
-if removal.taken > 0 then
-  local summary = lies_in(ranges, removal.taken) and redis.call('HGET', key, 'm' .. taken)
-  local flags, tokens, id, length, from =
-    string.match(summary or '', '^%d+ (%d) (%d+) (%x+) %-?%d+ (%d+) ()')
-  if id ~= removal.summary then
-    local is_replaced = id and tonumber(flags) >= 2 and not is_removed(removal.taken)
-    return {'N', is_replaced and 'P' or 'R'}
+local reason, otherwise, place = refused()
+place = otherwise and place or 0
+-- Looks at the later removals that are kept. A position is the index of this removal, the place, 1 if a later removal has the
+-- message of the place, the index of the next removal to look at, and the index and the digest of one that was looked at. If
+-- that one is another one now, the server may have lost later removals, and others have their indices.
+local last, digest, from, is_removed = of, redis.sha1hex(found), index + 1, false
+do
+  local same, at, removed, following, seen, before =
+    string.match(ARGV[11], '^(%d+) (%d+) (%d) (%d+) (%d+) (%x+)$')
+  if same == of and at == text_of(place) and redis.sha1hex(found_at(tonumber(seen)) or '') == before then
+    last, digest, from, is_removed = seen, before, tonumber(following), removed == '1'
   end
 end
-local refused = refuse_replaced()
-if refused then
-  return {'N', refused}
+local looked, bytes, most = 0, 0, place > 0 and not is_removed and UNPACKED or CHUNK
+while from < archive.following do
+  if looked >= most or bytes >= LOOK_BYTES * most / CHUNK then
+    return {'A', '', table.concat({of, text_of(place), is_removed and 1 or 0, text_of(from), last, digest}, ' ')}
+  end
+  local fields, newest = {}, nil
+  for at = from, math.min(from + LOOK_AT_ONCE, archive.following) - 1 do
+    fields[#fields + 1] = 'a' .. text_of(at)
+  end
+  for n, other in ipairs(redis.call('HMGET', key, unpack(fields))) do
+    local cause = kept_cause(other)
+    if cause == 'c' then
+      return {'N', 'C'}
+    elseif cause and place > 0 and not is_removed then
+      local removed = removal_of(head, other)
+      is_removed = removed and has_place(removed, place) or false
+    end
+    if other then
+      last, newest, bytes = text_of(from + n - 1), other, bytes + #other
+    end
+  end
+  digest = newest and redis.sha1hex(newest) or digest
+  from, looked = from + #fields, looked + #fields
+end
+if reason == 'X' then
+  return error('CORRUPT ' .. key .. ' holds a removal in its archive that is not ours')
+elseif reason then
+  return {'N', otherwise and not is_removed and otherwise or reason}
 end
 if removal.taken > 0 then
   local summary = redis.call('HGET', key, 'm' .. taken)
