@@ -153,9 +153,20 @@ impl Cmd {
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_some_and(is_of_running_package) {
+                command.env_remove(name);
+            }
+        }
         command.args(&self.args).envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
+}
+
+/// Whether `cargo run` sets this variable for the program that it starts. Build scripts that read it, as that of `ring`,
+/// would run again whenever a command is typed instead, and all crates above them would be compiled again.
+fn is_of_running_package(name: &str) -> bool {
+    name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
 }
 
 /// As it would be typed into a shell.
@@ -186,6 +197,13 @@ mod tests {
     fn command_is_shown_as_typed() {
         let cmd = cargo(["doc", "--workspace"]).env("RUSTDOCFLAGS", "-D warnings");
         assert_eq!(cmd.to_string(), "RUSTDOCFLAGS='-D warnings' cargo doc --workspace");
+    }
+
+    #[test]
+    fn variables_of_xtask_are_not_passed_on() {
+        assert!(std::env::var_os("CARGO_PKG_NAME").is_some());
+        let variables = command("env", [""; 0]).read().expect("env lists the variables");
+        assert!(!variables.contains("CARGO_PKG_") && !variables.contains("CARGO_MANIFEST_"));
     }
 
     #[test]

@@ -1,0 +1,16 @@
+//! Tests that start, stop, kill and slow servers of their own.
+
+mod archive;
+mod cluster;
+mod crash;
+mod earlier;
+mod erased_bytes;
+mod faults;
+mod fencing;
+mod flush;
+mod link;
+mod programs;
+mod safety;
+mod sentinel;
+mod silence;
+mod watch;
