@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! git worktree add target/before COMMIT
-//! sed -i 's/"0\.1\.0"/"0.0.1"/' target/before/Cargo.toml  # Cargo tells packages apart by name and version
+//! sed -i 's/"0\.1\.0"/"0.0.1"/' target/before/Cargo.toml  # Cargo distinguishes packages by name and version
 //! cargo run --release --manifest-path memory-instance/before-bench/Cargo.toml -- redis://127.0.0.1:6379
 //! ```
 //!
@@ -54,7 +54,7 @@ macro_rules! build {
     };
 }
 
-/// What the archive of a memory keeps.
+/// The messages that an archive keeps.
 #[derive(Clone, Copy)]
 pub(crate) enum Kept {
     Nothing,

@@ -1,4 +1,4 @@
-//! The tests of leases: those in [`on_redis`] need any server, those in [`on_redis_servers`] start servers of their own.
+//! The tests of leases: those in [`on_redis`] need any server, those in [`on_redis_servers`] start separate servers.
 
 mod cancel;
 mod cancellation;

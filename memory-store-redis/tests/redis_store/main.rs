@@ -1,4 +1,4 @@
-//! The tests of the store: those in [`on_redis_servers`] start servers of their own, the others need any server.
+//! The tests of the store: those in [`on_redis_servers`] start separate servers, the others use any server.
 
 mod conformance;
 mod copies;

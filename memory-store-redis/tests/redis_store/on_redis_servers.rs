@@ -1,4 +1,4 @@
-//! Tests that start, stop, kill and slow servers of their own.
+//! Tests on separate servers, which they start, stop, kill and slow down.
 
 mod archive;
 mod cluster;
