@@ -398,7 +398,7 @@ async fn undo_looks_again_after_rollback() {
     fill(&store, &k, 1_200).await;
     let keys = store.link().keys();
     let (memory, base) = (keys.memory(k.as_str()), keys.base(k.as_str()));
-    let hash = include_str!("../src/scripts/hashes.txt")
+    let hash = include_str!("../../../src/scripts/hashes.txt")
         .lines()
         .find_map(|line| line.strip_suffix(" restore"))
         .unwrap();
