@@ -5,7 +5,7 @@ use anyhow::Result;
 
 use crate::servers::Way;
 use crate::steps::{Outcome, Steps, Strictness};
-use crate::{lint, run, test};
+use crate::{adapters, lint, run, test};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -13,8 +13,8 @@ pub(crate) struct Args {
     #[arg(long)]
     strict: bool,
     /// Also run what takes long: whole cancellation sweeps, ten or more times as many programs of the
-    /// concurrency models, each crate with each of its features alone, the demo with the features of `cargo demo`,
-    /// and the tests on containers, which are then checked by clippy too
+    /// concurrency models, each crate with each of its features alone, the demo with the features of `cargo demo`, the
+    /// adapters, and the tests on containers, which are then checked by clippy too
     #[arg(long)]
     deep: bool,
 }
@@ -28,6 +28,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.deep {
         lint::run_steps(&mut steps, &[]);
         lint::run_containers(&mut steps);
+        lint::run_adapters(&mut steps);
     } else {
         lint::run_in_ci(&mut steps);
     }
@@ -52,6 +53,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 .run()?;
             Ok(Outcome::Passed)
         });
+        steps.step("test adapters", || adapters::test(&mut tally));
     }
     steps.step("all ways", || {
         tests.tell_what_is_missing()?;

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::adapters;
 use crate::prose;
 use crate::run::cargo;
 
@@ -10,5 +11,6 @@ pub(crate) fn run() -> Result<()> {
     cargo(clippy).args(["--allow-dirty", "--allow-staged"]).run()?;
     // Last, because clippy's suggestions are not formatted.
     cargo(["fmt", "--all"]).run()?;
+    adapters::format().run()?;
     prose::lower_ceilings()
 }

@@ -9,6 +9,7 @@ use std::fs;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
+use crate::adapters;
 use crate::run::cargo;
 use crate::steps::Outcome;
 
@@ -96,20 +97,26 @@ pub(crate) fn check() -> Result<Outcome> {
     let text = fs::read_to_string(RULES).with_context(|| format!("cannot read {RULES}"))?;
     let rules: Rules =
         toml::from_str(&text).with_context(|| format!("cannot understand {RULES}"))?;
-    let mut command = cargo(["metadata", "--format-version", "1", "--locked"]);
-    if rules.graph.all_features {
-        command = command.args(["--all-features"]);
+    // The adapters have a lock file that no other step of a plain CI run reads.
+    for manifest in ["Cargo.toml", adapters::MANIFEST] {
+        let mut command = cargo(["metadata", "--format-version", "1", "--locked"])
+            .args(["--manifest-path", manifest]);
+        if rules.graph.all_features {
+            command = command.args(["--all-features"]);
+        }
+        let metadata: Metadata =
+            serde_json::from_str(&command.read()?).context("cannot understand `cargo metadata`")?;
+        let findings = judge(&metadata.packages, &rules);
+        for warning in &findings.warned {
+            eprintln!("warning: {warning}");
+        }
+        if !findings.denied.is_empty() {
+            let denied = findings.denied.join("\n  ");
+            bail!("{RULES} does not allow, in {manifest}:\n  {denied}");
+        }
+        let count = metadata.packages.len();
+        eprintln!("licenses: {count} crates of {manifest} are as {RULES} allows");
     }
-    let metadata: Metadata =
-        serde_json::from_str(&command.read()?).context("cannot understand `cargo metadata`")?;
-    let findings = judge(&metadata.packages, &rules);
-    for warning in &findings.warned {
-        eprintln!("warning: {warning}");
-    }
-    if !findings.denied.is_empty() {
-        bail!("{RULES} does not allow:\n  {}", findings.denied.join("\n  "));
-    }
-    eprintln!("licenses: {} crates are as {RULES} allows", metadata.packages.len());
     Ok(Outcome::Passed)
 }
 

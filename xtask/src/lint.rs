@@ -8,7 +8,8 @@ use crate::run::cargo;
 use crate::servers::CONTAINER_TESTS;
 use crate::steps::{Outcome, Steps, Strictness};
 use crate::{
-    alerts, features, layers, licenses, neighbors, package, prose, spelling, unused, waits,
+    adapters, alerts, features, layers, licenses, neighbors, package, prose, spelling, unused,
+    waits,
 };
 
 #[derive(Debug, clap::Args)]
@@ -45,8 +46,11 @@ const STEPS: [Step; 14] = [
 /// needs.
 const CONTAINERS: Step = ("containers", containers);
 
+/// The same for the adapters.
+const ADAPTERS: Step = ("adapters", adapters::lint);
+
 fn names() -> impl Iterator<Item = &'static str> {
-    STEPS.iter().chain([&CONTAINERS]).map(|step| step.0)
+    STEPS.iter().chain([&CONTAINERS, &ADAPTERS]).map(|step| step.0)
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -66,7 +70,7 @@ pub(crate) fn run_in_ci(steps: &mut Steps) {
     }
 }
 
-/// Runs the named steps, or when none is named all except the tests on containers.
+/// Runs the named steps, or when none is named all except the tests on containers and the adapters.
 pub(crate) fn run_steps(steps: &mut Steps, only: &[String]) {
     let is_named = |name| only.iter().any(|wanted| wanted == name);
     for (name, check) in STEPS {
@@ -77,6 +81,15 @@ pub(crate) fn run_steps(steps: &mut Steps, only: &[String]) {
     if is_named(CONTAINERS.0) {
         run_containers(steps);
     }
+    if is_named(ADAPTERS.0) {
+        run_adapters(steps);
+    }
+}
+
+/// Checks the adapters.
+pub(crate) fn run_adapters(steps: &mut Steps) {
+    let (name, check) = ADAPTERS;
+    steps.step(name, check);
 }
 
 /// Checks the tests on containers.
@@ -87,13 +100,14 @@ pub(crate) fn run_containers(steps: &mut Steps) {
 
 fn fmt() -> Result<Outcome> {
     cargo(["fmt", "--all", "--", "--check"]).run()?;
+    adapters::format().args(["--", "--check"]).run()?;
     Ok(Outcome::Passed)
 }
 
 /// Lints of libraries and programs, which tests, benches and examples need not keep.
 ///
 /// Errors are values: no input, file, key or answer may panic the process. And only the command prints.
-const OUTSIDE_TESTS: [&str; 7] = [
+pub(crate) const OUTSIDE_TESTS: [&str; 7] = [
     "clippy::unwrap_used",
     "clippy::expect_used",
     "clippy::indexing_slicing",

@@ -7,6 +7,7 @@
 
 #![expect(clippy::print_stderr, reason = "a command line tool talks to its terminal")]
 
+mod adapters;
 mod alerts;
 mod api;
 mod bench;
@@ -46,8 +47,8 @@ Examples:
   cargo xtask test -p memory-core       one crate
   cargo xtask test -- stale_writer      tests whose name contains this text
   cargo xtask test --containers         the tests on containers too
-  cargo xtask test --deep               with those, ten or more times as many random programs, new ones each time,
-                                        and calls dropped at each of their polls
+  cargo xtask test --deep               with those, the adapters, ten or more times as many random programs, new ones each
+                                        time, and calls dropped at each of their polls
   cargo xtask test --require redis,docker
                                         fail if tests on servers or containers could not be run
   cargo xtask bench memory-lock         the criterion benches of one crate

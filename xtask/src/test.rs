@@ -13,9 +13,12 @@ use std::thread;
 use anyhow::{Context, Result};
 
 pub(crate) use self::counts::Tally;
-use self::counts::{conclude, count_junit, count_libtest, count_list, count_listed, slowest};
+pub(crate) use self::counts::count_libtest;
+use self::counts::{conclude, count_junit, count_list, count_listed, slowest};
+use crate::adapters;
 use crate::run::{Cmd, cargo, has_subcommand};
 use crate::servers::{self, CONTAINER_TESTS, Containers, Hidden, Installing, Missing, Plan, Way};
+use crate::steps::Outcome;
 use crate::workspace::{Package, Target, Workspace};
 
 #[derive(Debug, Default, clap::Args)]
@@ -30,7 +33,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "WAY", value_delimiter = ',')]
     require: Vec<Way>,
     /// Run ten or more times as many programs of the concurrency models, new ones each time, drop calls at each
-    /// of their polls, and run the tests on containers
+    /// of their polls, and run the tests on containers and those of the adapters
     #[arg(long)]
     pub(crate) deep: bool,
     /// Run the tests on containers too, where Docker answers
@@ -57,6 +60,11 @@ impl Args {
         } else {
             Containers::IfNamed
         }
+    }
+
+    /// They are tested as a whole.
+    fn tests_adapters(&self) -> bool {
+        self.deep && self.package.is_empty() && self.rest.is_empty()
     }
 
     fn installing(&self) -> Installing {
@@ -94,9 +102,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let result = tests.run(&mut tally);
     // Doc examples run even if a test failed, so that one run shows all failures.
     let docs = if args.rest.is_empty() { tests.run_docs(&mut tally) } else { Ok(()) };
+    let adapters = args.tests_adapters().then(|| adapters::test(&mut tally));
+    let adapters = adapters.unwrap_or(Ok(Outcome::Passed)).map(|outcome| {
+        if let Outcome::NotChecked(what) = outcome {
+            eprintln!("NOT RUN: {what}");
+        }
+    });
     let missing = tests.tell_what_is_missing();
     eprintln!("\n{tally}");
-    result.and(docs).and(missing)
+    result.and(docs).and(adapters).and(missing)
 }
 
 /// The tests that were chosen, and what of them can run.

@@ -94,6 +94,7 @@ pub(super) fn is_decisive(part: &Json) -> bool {
         Some("image") => part.get("image").is_some(),
         Some("file") => part.get("mediaType").is_some() || part.get("data").is_some(),
         Some("text") => part.get("providerOptions").is_some(),
+        Some("custom") => part.get("kind").is_some(),
         _ => false,
     }
 }

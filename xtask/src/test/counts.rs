@@ -52,7 +52,7 @@ pub(super) fn conclude(run: Result<()>, counts: Result<Tally>, tally: &mut Tally
     run.and(counts.map(drop))
 }
 
-pub(super) fn count_libtest(cmd: &Cmd, tally: &mut Tally) -> Result<()> {
+pub(crate) fn count_libtest(cmd: &Cmd, tally: &mut Tally) -> Result<()> {
     let mut counts = Tally::default();
     let run = cmd.run_watched(|line| counts.add(libtest_counts(line).unwrap_or_default()))?;
     conclude(run, Ok(counts), tally)

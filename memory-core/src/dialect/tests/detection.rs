@@ -51,6 +51,10 @@ fn decisive_keys_are_found() {
         ),
         (r#"{"role":"user","parts":[{"text":"hi"}]}"#, Some(Dialect::Gemini)),
         (r#"{"role":"model","parts":[]}"#, Some(Dialect::Gemini)),
+        (
+            r#"{"role":"assistant","content":[{"type":"custom","kind":"openai.compaction"}]}"#,
+            Some(Dialect::AiSdk),
+        ),
         (r#"{"id":"m","role":"user","parts":[]}"#, Some(Dialect::AiSdk)),
         (r#"{"id":"m","role":"user","parts":[{"type":"text","text":"hi"}]}"#, Some(Dialect::AiSdk)),
         (

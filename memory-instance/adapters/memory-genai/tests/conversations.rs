@@ -1,0 +1,174 @@
+//! Conversations through [`GenaiMemory`].
+
+use genai::ModelIden;
+use genai::adapter::AdapterKind;
+use genai::chat::{
+    ChatMessage, ChatResponse, ChatRole, ContentPart, MessageContent, ToolCall, ToolResponse, Usage,
+};
+use memory_genai::{
+    GenaiMemory, answer_message, genai_from_messages, message_from_genai, usage_from_genai,
+};
+use memory_instance::{
+    Calibrated, ErrorCode, FlushMode, MemoryManager, MemoryResource, WindowOptions, WriterId,
+};
+use serde_json::{Value, json};
+
+async fn chat(url: &str) -> GenaiMemory {
+    let manager = MemoryManager::builder()
+        .with_resource(MemoryResource::new("support", 100_000))
+        .with_flush_mode(FlushMode::Manual)
+        .open(url)
+        .await
+        .unwrap();
+    GenaiMemory::new(manager.memory("support", "case-4711").unwrap())
+}
+
+/// A question, a call with a signature, its result and an answer.
+fn turn(tag: &str) -> Vec<ChatMessage> {
+    let call = ToolCall {
+        call_id: format!("call-{tag}"),
+        fn_name: "weather".into(),
+        fn_arguments: json!({"city": tag}),
+        thought_signatures: Some(vec![tag.into()]),
+    };
+    let response = ToolResponse::from_tool_call(&call, format!("{tag}: rain"));
+    vec![
+        ChatMessage::user(format!("{tag}: how is the weather?")),
+        vec![call].into(),
+        response.into(),
+        ChatMessage::assistant(format!("{tag}: it rains")),
+    ]
+}
+
+async fn messages(chat: &GenaiMemory) -> Vec<ChatMessage> {
+    chat.request().await.unwrap().request.messages
+}
+
+fn response(content: Vec<ContentPart>, reasoning: Option<&str>) -> ChatResponse {
+    let model = ModelIden::new(AdapterKind::OpenAI, "local-model");
+    ChatResponse {
+        content: MessageContent::from_parts(content),
+        reasoning_content: reasoning.map(str::to_owned),
+        model_iden: model.clone(),
+        provider_model_iden: model,
+        stop_reason: None,
+        usage: Usage::default(),
+        captured_raw_body: None,
+        response_id: None,
+    }
+}
+
+#[tokio::test]
+async fn requests_have_the_system_prompt_and_turns() {
+    let chat = chat("memory://").await;
+    chat.append(&turn("one")).await.unwrap();
+    chat.append(&turn("two")).await.unwrap();
+    let window = WindowOptions::new(8_000).with_system("You help.");
+    let request = chat.clone().with_window(window).request().await.unwrap().request;
+    assert_eq!(request.system.as_deref(), Some("You help."));
+    assert_eq!(json!(request.messages), json!([turn("one"), turn("two")].concat()));
+    assert_eq!(chat.request().await.unwrap().request.system, None);
+}
+
+#[tokio::test]
+async fn small_window_has_whole_pairs() {
+    let chat = chat("memory://").await;
+    for number in 0..40 {
+        chat.append(&turn(&number.to_string())).await.unwrap();
+    }
+    for budget in (40..1_500).step_by(20) {
+        let window = messages(&chat.clone().with_window(WindowOptions::new(budget))).await;
+        assert!((1..160).contains(&window.len()), "{budget}: {window:?}");
+        let mut open: Vec<String> = Vec::new();
+        for message in &window {
+            let answered: Vec<_> =
+                message.content.tool_responses().iter().map(|one| one.call_id.clone()).collect();
+            assert_eq!(open, answered, "{budget}");
+            open = message.content.tool_calls().iter().map(|call| call.call_id.clone()).collect();
+        }
+        assert!(open.is_empty(), "{budget}: {open:?}");
+    }
+}
+
+#[tokio::test]
+async fn reasoning_counts_against_the_budget() {
+    let chat = chat("memory://").await;
+    for number in 0..20 {
+        let thought = ContentPart::ReasoningContent("step by step. ".repeat(40));
+        let answer = ChatMessage::assistant(vec![thought, format!("{number}.").into()]);
+        chat.append(&[ChatMessage::user("Go on."), answer]).await.unwrap();
+    }
+    let options = WindowOptions::new(2_000).with_answer(500);
+    let window = messages(&chat.clone().with_window(options)).await;
+    let tokens: u64 = window.iter().map(|one| chat.memory().count(&message_from_genai(one))).sum();
+    assert!((1_000..=1_500).contains(&tokens), "{tokens} tokens in {} messages", window.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn concurrent_turns_are_never_torn() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("memory.db").display());
+    // Two managers, as of two processes.
+    let chats = [chat(&url).await, chat(&url).await];
+    let workers = (0..6).map(|worker| {
+        let chat = chats[worker % 2].clone();
+        tokio::spawn(async move {
+            for number in 0..5 {
+                chat.append(&turn(&format!("{worker}-{number}"))).await.unwrap();
+            }
+        })
+    });
+    for worker in workers.collect::<Vec<_>>() {
+        worker.await.unwrap();
+    }
+    let all = messages(&chats[1]).await;
+    assert_eq!(all.len(), 120);
+    for messages in all.chunks(4) {
+        let text = messages[0].content.first_text().unwrap();
+        assert_eq!(json!(messages), json!(turn(text.split(':').next().unwrap())));
+    }
+}
+
+#[tokio::test]
+async fn repeated_append_has_no_effect() {
+    let chat = chat("memory://").await;
+    let write = WriterId::named("jobs").write(17);
+    for repeated in [false, true] {
+        let appended = chat.append_as(write, &turn("one")).await.unwrap();
+        assert_eq!(appended.outcome.is_duplicate(), repeated);
+    }
+    assert_eq!(json!(messages(&chat).await), json!(turn("one")));
+}
+
+#[tokio::test]
+async fn nothing_cannot_be_appended() {
+    let error = chat("memory://").await.append(&[]).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidOperation);
+}
+
+#[tokio::test]
+async fn reported_usage_calibrates_later_windows() {
+    let chat = chat("memory://").await;
+    chat.append(&turn("one")).await.unwrap();
+    let window = chat.request().await.unwrap().window;
+    let tokens = i32::try_from(window.tokens).unwrap() + 25;
+    let usage = usage_from_genai(&Usage { prompt_tokens: Some(tokens), ..Usage::default() });
+    let calibrated = chat.memory().calibrate(window.anchor(), usage.unwrap()).await.unwrap();
+    assert_eq!(calibrated, Calibrated::Applied { excess: 25 });
+    assert_eq!(usage_from_genai(&Usage::default()), None);
+    let negative = Usage { prompt_tokens: Some(-1), ..Usage::default() };
+    assert_eq!(usage_from_genai(&negative), None);
+}
+
+#[test]
+fn answer_has_the_reasoning_once() {
+    let text = ContentPart::from_text("Yes.");
+    let thought = ContentPart::ReasoningContent("Look.".into());
+    let apart = answer_message(&response(vec![text.clone()], Some("Look.")));
+    assert_eq!(apart.role, ChatRole::Assistant);
+    assert_eq!(json!(apart.content), json!([text, thought]));
+    let within = answer_message(&response(vec![thought.clone(), text.clone()], Some("Look.")));
+    assert_eq!(json!(within.content), json!([thought, text]));
+    let stored = [message_from_genai(&apart)];
+    assert_eq!(json!(genai_from_messages(&stored)), Value::from(vec![json!(apart)]));
+}
