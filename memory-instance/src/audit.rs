@@ -6,6 +6,7 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
+use memory_core::ErrorCode;
 use memory_core::resource::{ExclusionReason, RedactPreset};
 use memory_core::store::{Applied, FlushReceipt, NewMessage, Splice};
 use serde::Serialize;
@@ -25,6 +26,9 @@ pub struct AuditEvent<'a> {
     pub operation: AuditOperation,
     /// Its outcome.
     pub outcome: AuditOutcome,
+    /// The code of the error that it ended with. Omitted from JSON if `None`: it succeeded, or its future was dropped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<ErrorCode>,
     /// The project of the memory.
     pub project: String,
     /// The id of its resource.
@@ -196,18 +200,19 @@ impl<'a> Audit<'a> {
             Err(error) if error.applied() == Applied::No => AuditOutcome::NotApplied,
             Err(_) => AuditOutcome::Unknown,
         };
-        self.record(outcome);
+        self.record(outcome, done.as_ref().err().map(WriteError::code));
     }
 
-    pub(crate) fn record(&mut self, outcome: AuditOutcome) {
+    pub(crate) fn record(&mut self, outcome: AuditOutcome, code: Option<ErrorCode>) {
         let Some(Audited { operation, messages, tokens }) = self.audited.take() else { return };
         let mut event = AuditEvent::of(self.inner, operation, outcome);
-        (event.messages, event.tokens) = (messages, tokens);
+        (event.messages, event.tokens, event.code) = (messages, tokens, code);
         tracing::info!(
             target: TARGET,
             event = "write",
             operation = operation.as_str(),
             outcome = outcome.as_str(),
+            code = code.map(ErrorCode::as_str),
             project = %event.project,
             memory_id = %event.memory_id,
             key_hash = %event.key_hash,
@@ -229,6 +234,7 @@ impl<'a> AuditEvent<'a> {
         Self {
             operation,
             outcome,
+            code: None,
             project: key.parts().map(|(project, ..)| project).unwrap_or_default(),
             memory_id: &inner.rules.resource.id,
             key_hash: key.sha256(),
@@ -253,7 +259,7 @@ impl<'a> AuditEvent<'a> {
 
 impl Drop for Audit<'_> {
     fn drop(&mut self) {
-        self.record(AuditOutcome::Unknown);
+        self.record(AuditOutcome::Unknown, None);
     }
 }
 
@@ -278,8 +284,9 @@ mod tests {
 
     impl AuditSink for Kept {
         fn record(&self, event: &AuditEvent<'_>) -> Result<(), Box<dyn Error + Send + Sync>> {
-            let AuditEvent { operation, outcome, messages, .. } = event;
-            let line = format!("{} {} {messages}", operation.as_str(), outcome.as_str());
+            let AuditEvent { operation, outcome, messages, code, .. } = event;
+            let code = code.map(|code| format!(" {code}")).unwrap_or_default();
+            let line = format!("{} {} {messages}{code}", operation.as_str(), outcome.as_str());
             self.0.lock().unwrap().push(line);
             assert_eq!((&*event.project, event.memory_id), ("acme", "m"));
             assert_eq!(event.key_hash.len(), 64);
@@ -310,7 +317,7 @@ mod tests {
         assert_eq!(lines(), [format!("flush applied {removed}")]);
         memory.undo_flush(receipt.id).await.unwrap();
         memory.undo_flush(receipt.id).await.unwrap_err();
-        assert_eq!(lines(), ["undo applied 0", "undo not_applied 0"]);
+        assert_eq!(lines(), ["undo applied 0", "undo not_applied 0 invalid_operation"]);
         memory.replace(Sequence::new(2), Message::user("other")).await.unwrap().unwrap();
         memory.erase([Sequence::new(3)], "test").await.unwrap();
         let version = memory.version().await.unwrap();
@@ -322,11 +329,14 @@ mod tests {
         memory.clear().await.unwrap();
         assert_eq!(
             lines(),
-            ["replace_all not_applied 1", "replace_all applied 1", "clear applied 0"]
+            ["replace_all not_applied 1 conflict", "replace_all applied 1", "clear applied 0"]
         );
         memory.update_metadata([("a", 1_u64)], Some(0)).await.unwrap().applied().unwrap();
         assert!(memory.update_metadata([("a", 2_u64)], Some(0)).await.unwrap().applied().is_none());
-        assert_eq!(lines(), ["update_metadata applied 0", "update_metadata not_applied 0"]);
+        assert_eq!(
+            lines(),
+            ["update_metadata applied 0", "update_metadata not_applied 0 conflict"]
+        );
         memory.delete().await.unwrap();
         assert_eq!(lines().last().unwrap(), "delete applied 0");
     }
@@ -368,7 +378,10 @@ mod tests {
         for lease in [&memory.inner.lease, &memory.inner.flush_lease] {
             let held = manager.locks().lock(lease, &LockOptions::default()).await.unwrap();
             memory.delete().await.unwrap_err();
-            assert_eq!(std::mem::take(&mut *kept.0.lock().unwrap()), ["delete not_applied 0"]);
+            assert_eq!(
+                std::mem::take(&mut *kept.0.lock().unwrap()),
+                ["delete not_applied 0 timeout"]
+            );
             held.release().await;
         }
     }

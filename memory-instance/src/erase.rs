@@ -275,15 +275,16 @@ impl Inner {
         let [flusher, memory] = match self.deletion_leases().await {
             Ok(leases) => leases,
             Err(error) => {
-                audit.record(AuditOutcome::NotApplied);
+                audit.record(AuditOutcome::NotApplied, Some(error.code()));
                 return Err(error);
             }
         };
         let deleted = self.delete_under(&memory, &flusher).await;
         memory.release().await;
         flusher.release().await;
-        let messages = deleted?;
-        audit.record(AuditOutcome::Applied);
+        let messages =
+            deleted.inspect_err(|error| audit.record(AuditOutcome::Unknown, Some(error.code())))?;
+        audit.record(AuditOutcome::Applied, None);
         Ok(DeletionReceipt {
             key: self.key.clone(),
             deleted_at: self.backend.now(),

@@ -26,6 +26,9 @@ const DEFAULT_STORE: &str = "sqlite://memory.db";
 /// other users can read the arguments of a process.
 pub(crate) const STORE_VARIABLE: &str = "MEMORY_STORE";
 
+/// The environment variable that `--tokenizer` defaults to.
+const TOKENIZER_VARIABLE: &str = "MEMORY_TOKENIZER";
+
 /// The budget of the resource that is used without `--resource`. It is unlimited in practice, because the
 /// user did not request eviction.
 const DEFAULT_MAX_TOKENS: u64 = 1_000_000_000;
@@ -49,9 +52,14 @@ pub(crate) struct Common {
     /// How the memory works (budget, priorities, flushes, archive): a .yaml, .toml or .json file. Needed to
     /// clear, flush, rewind or replace all of a memory of another resource than `default`, because its
     /// archive has the settings of its resource [default: a resource `default` that evicts nothing,
-    /// archives for 30 days and counts by o200k_base]
+    /// archives for 30 days and counts by --tokenizer]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) resource: Option<PathBuf>,
+
+    /// How tokens are counted without --resource: o200k_base, cl100k_base, or estimate, which loads no vocabulary
+    /// [default: the environment variable MEMORY_TOKENIZER; else o200k_base if it is built in, else estimate]
+    #[arg(long, global = true, value_name = "NAME", value_parser = tokenizer, conflicts_with = "resource")]
+    pub(crate) tokenizer: Option<Tokenizer>,
 
     /// The project, the first part of the storage key
     #[arg(long, global = true, value_name = "NAME", default_value = "default")]
@@ -87,27 +95,46 @@ fn variable(text: &str) -> Result<(String, String), String> {
     }
 }
 
-impl Common {
-    /// Takes the store from the environment where `--store` is not given; an empty variable counts as unset.
-    pub(crate) fn with_environment(self) -> anyhow::Result<Self> {
-        if self.store.is_some() {
-            return Ok(self);
+fn tokenizer(name: &str) -> Result<Tokenizer, String> {
+    serde_json::from_value(name.into())
+        .map_err(|_| "write o200k_base, cl100k_base or estimate".to_owned())
+}
+
+/// The value of an environment variable; an empty one counts as unset.
+fn from_environment(name: &str, expected: &str) -> anyhow::Result<Option<String>> {
+    match std::env::var(name) {
+        Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
+        Err(VarError::NotPresent) => Ok(None),
+        Err(VarError::NotUnicode(_)) => {
+            Err(usage(format!("{name} is not UTF-8; set it to {expected}")))
         }
-        let store = match std::env::var(STORE_VARIABLE) {
-            Ok(url) if !url.is_empty() => Some(url),
-            Ok(_) | Err(VarError::NotPresent) => None,
-            Err(VarError::NotUnicode(_)) => {
-                return Err(usage(format!("{STORE_VARIABLE} is not UTF-8; set it to a store URL")));
-            }
-        };
-        Ok(Self { store, ..self })
+    }
+}
+
+impl Common {
+    /// Takes the store and the tokenizer from the environment where the options are not given.
+    pub(crate) fn with_environment(mut self) -> anyhow::Result<Self> {
+        if self.store.is_none() {
+            self.store = from_environment(STORE_VARIABLE, "a store URL")?;
+        }
+        if self.tokenizer.is_none()
+            && let Some(name) = from_environment(TOKENIZER_VARIABLE, "the name of a tokenizer")?
+        {
+            let wrong = |problem| usage(format!("{TOKENIZER_VARIABLE}={name}: {problem}"));
+            self.tokenizer = Some(tokenizer(&name).map_err(wrong)?);
+        }
+        Ok(self)
     }
 
     /// The resource that the user gave, or the built-in one.
     pub(crate) fn resource(&self) -> anyhow::Result<MemoryResource> {
         match &self.resource {
             Some(path) => read_resource(path),
-            None => Ok(built_in_resource()),
+            None => {
+                let mut resource = built_in_resource();
+                resource.tokenizer = self.tokenizer.or(resource.tokenizer);
+                Ok(resource)
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! Bad input: one line that names the place and the remedy, and the exit code.
 
-use crate::support::Folder;
+use crate::support::{Folder, Said};
 
 /// The command line, the exit code and the error; `|` separates arguments.
 const MISTAKES: &[(&str, i32, &str)] = &[
@@ -322,6 +322,19 @@ fn unknown_resource_field_lists_the_known_ones() {
         "{said:?}"
     );
     assert_eq!(said.err.lines().count(), 1);
+}
+
+#[test]
+fn unknown_tokenizer_lists_the_known_ones() {
+    let folder = Folder::new();
+    let known = "write o200k_base, cl100k_base or estimate";
+    let said = folder.run("import x --tokenizer gpt");
+    assert!(said.code == Some(2) && said.err.contains(known), "{said:?}");
+    let mut command = folder.command(["import", "x"]);
+    let said = Said::from(command.env("MEMORY_TOKENIZER", "gpt").output().unwrap());
+    assert!(said.code == Some(2) && said.err.contains(known), "{said:?}");
+    let said = folder.run("import x --tokenizer estimate --resource r.yaml");
+    assert!(said.code == Some(2) && said.err.contains("cannot be used with"), "{said:?}");
 }
 
 #[test]

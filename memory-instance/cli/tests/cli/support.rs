@@ -61,6 +61,8 @@ impl Folder {
         let mut command = Command::new(env!("CARGO_BIN_EXE_memory"));
         command.current_dir(self.dir.path()).args(args).stdin(Stdio::null());
         command.env_remove("RUST_LOG").env_remove("MEMORY_STORE");
+        // A vocabulary takes longer to load than most commands to run.
+        command.env("MEMORY_TOKENIZER", "estimate");
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(store) = &self.store {
             command.args(["--store", store]);
