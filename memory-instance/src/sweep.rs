@@ -10,6 +10,7 @@ use memory_core::store::{
 };
 use memory_lock::{LockGuard, LockKey, LockOptions};
 use serde::Serialize;
+use tokio::time::timeout;
 
 use crate::backend::Backend;
 use crate::error::{LeaseError, MemoryError};
@@ -131,7 +132,8 @@ impl MemoryManager {
     /// reuses the freed pages for later writes; the file does not shrink.
     ///
     /// # Errors
-    /// [`MemoryError::Store`], [`MemoryError::Lock`]. Memories that were removed before the error stay removed.
+    /// [`MemoryError::Store`], [`MemoryError::Lock`]; [`MemoryError::TimedOut`] if the store does not answer a removal within
+    /// 10 s. Memories that were removed before the error stay removed.
     ///
     /// # Cancel safety
     /// Dropping the future leaves each memory unchanged or removed. The next sweep that removes expired memories
@@ -186,6 +188,9 @@ impl MemoryManager {
 /// The maximum time for which a sweep holds the leases of one memory.
 const MAX_SWEEP_HOLD: Duration = Duration::from_secs(30);
 
+/// How long a sweep waits for the answer to the removal of some messages.
+const SWEEP_ANSWER_WAIT: Duration = Duration::from_secs(10);
+
 /// Leases that exclude writers and flushers if the store does not check leases itself.
 struct SweepLeases {
     memory: LockGuard,
@@ -217,7 +222,13 @@ impl Backend {
     ) -> Result<Option<u64>, MemoryError> {
         let mut messages = 0;
         loop {
-            match self.store.remove(&memory.key, remove).await {
+            let answer = timeout(SWEEP_ANSWER_WAIT, self.store.remove(&memory.key, remove)).await;
+            let answer = answer.map_err(|_| MemoryError::TimedOut {
+                operation: "sweep",
+                key: memory.key.clone(),
+                waited: SWEEP_ANSWER_WAIT,
+            })?;
+            match answer {
                 Ok(RemovedUnused { messages: some, more, .. }) => {
                     messages += some;
                     if !more {

@@ -332,6 +332,24 @@ async fn deletion_waits_for_its_answer_only_briefly() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn sweep_waits_for_its_answer_only_briefly() {
+    let world = plain();
+    let memory = world.memory();
+    memory.append(Message::user("removed")).await.unwrap();
+    world.script(&[Fault::Silence]);
+    let unused = SweepOptions::new().with_unused_for(Duration::ZERO);
+    let swept = tokio::time::timeout(Duration::from_secs(29), world.manager.sweep(unused));
+    let error = swept.await.unwrap().unwrap_err();
+    assert!(matches!(error, MemoryError::TimedOut { .. }), "{error:?}");
+    assert!(error.to_string().contains("no definite answer within 10s"), "{error}");
+    assert_eq!(error.applied(), Applied::Unknown);
+    let leases = memory.leases().await.unwrap();
+    assert!(leases.memory.is_none() && leases.flush.is_none(), "{leases:?}");
+    memory.append(Message::user("goes on")).await.unwrap();
+    assert_eq!(world.manager.sweep(unused).await.unwrap().memories, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn unanswered_write_blocks_others_only_briefly() {
     let world = plain();
     let memory = world.memory();
