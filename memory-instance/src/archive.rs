@@ -99,7 +99,8 @@ impl MemoryInstance {
     }
 
     /// The messages that a summary replaced, in order; empty if they are not in the archive. An earlier summary may be
-    /// among them.
+    /// among them. Those of a [rewritten](Self::rewrite_summaries) summary are the messages of the flush that remain, as long as
+    /// the receipt of the rewrite is one of the newest 16.
     ///
     /// # Errors
     /// [`MemoryError::Store`].
@@ -108,24 +109,21 @@ impl MemoryInstance {
     /// Reads have no effect.
     pub async fn originals(&self, summary: MessageId) -> Result<Vec<StoredMessage>, MemoryError> {
         let work = async {
-            let mut before = None;
-            loop {
-                let removals = self.removals(before, AT_ONCE).await?;
-                let Some(oldest) = removals.last() else { return Ok(Vec::new()) };
-                before = Some(oldest.number);
-                let written = removals.iter().find_map(|removal| {
-                    let receipt = removal.receipt.as_ref()?;
-                    let is_it =
-                        receipt.summary.as_ref().is_some_and(|written| written.id == summary);
-                    is_it.then_some((removal.number, &receipt.summarized))
-                });
-                if let Some((number, summarized)) = written {
-                    let all = Sequence::ZERO..=Sequence::new(u64::MAX);
-                    let mut messages = self.inner.removed(number, &all).await?;
-                    messages.retain(|message| summarized.contains(message.meta.sequence));
-                    return Ok(messages);
-                }
+            let inner = &self.inner;
+            let wrote = |receipt: &FlushReceipt| {
+                receipt.summary.as_ref().is_some_and(|written| written.id == summary)
+            };
+            let mut found = inner.newest_removal(wrote).await?;
+            if found.is_none()
+                && let Some(flush) = inner.flush_of_rewritten(summary).await?
+            {
+                found = inner.newest_removal(|receipt| receipt.id == flush).await?;
             }
+            let Some((number, receipt)) = found else { return Ok(Vec::new()) };
+            let all = Sequence::ZERO..=Sequence::new(u64::MAX);
+            let mut messages = inner.removed(number, &all).await?;
+            messages.retain(|message| receipt.summarized.contains(message.meta.sequence));
+            Ok(messages)
         };
         operation!(&*self.inner, "originals", work).await
     }
@@ -216,6 +214,24 @@ impl WriteRequest for Restore {
 }
 
 impl Inner {
+    /// The number and the receipt of the newest removal in the archive with such a receipt.
+    async fn newest_removal(
+        &self,
+        is_it: impl Fn(&FlushReceipt) -> bool,
+    ) -> Result<Option<(u64, FlushReceipt)>, MemoryError> {
+        let mut before = None;
+        loop {
+            let removals = self.store().removals(&self.key, before, AT_ONCE).await?;
+            let Some(oldest) = removals.last() else { return Ok(None) };
+            before = Some(oldest.number);
+            let mut receipts =
+                removals.into_iter().filter_map(|removal| Some((removal.number, removal.receipt?)));
+            if let Some(found) = receipts.find(|(_, receipt)| is_it(receipt)) {
+                return Ok(Some(found));
+            }
+        }
+    }
+
     /// All removals in the archive, newest first.
     pub(crate) async fn all_removals(&self) -> Result<Vec<ArchivedRemoval>, MemoryError> {
         let mut all: Vec<ArchivedRemoval> = Vec::new();

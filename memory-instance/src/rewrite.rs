@@ -132,6 +132,24 @@ impl MemoryInstance {
 }
 
 impl Inner {
+    /// The id of the flush whose messages a rewritten summary replaces, as far as receipts are kept; `None` for any other
+    /// message.
+    pub(crate) async fn flush_of_rewritten(
+        &self,
+        summary: MessageId,
+    ) -> Result<Option<Uuid>, MemoryError> {
+        let is_it = |receipt: &FlushReceipt| {
+            receipt.strategy == REWRITE
+                && receipt.summary.as_ref().is_some_and(|written| written.id == summary)
+        };
+        if !self.store().receipts(&self.key).await?.iter().any(is_it) {
+            return Ok(None);
+        }
+        let outline = self.outline().await?;
+        let sources = Sources::read(self, std::iter::empty(), &outline.metas).await?;
+        Ok(sources.flush_of(summary).map(|receipt| receipt.id))
+    }
+
     async fn rewrite(
         &self,
         summary: &AffectedSummary,
@@ -346,6 +364,19 @@ impl Sources {
         found.sort_by_key(|message| message.meta.sequence);
         found.dedup_by_key(|message| message.meta.id);
         Ok(Some(found))
+    }
+
+    /// The receipt of the flush whose messages this summary replaces: of a summary that was written anew, that of the one
+    /// before.
+    fn flush_of(&self, summary: MessageId) -> Option<&FlushReceipt> {
+        let mut index = self.wrote(summary)?;
+        loop {
+            let receipt = self.receipts.get(index)?;
+            if receipt.strategy != REWRITE {
+                return Some(receipt);
+            }
+            index = self.at(receipt.summary.as_ref()?.sequence, index)?;
+        }
     }
 
     /// The index of the receipt of this summary.

@@ -10,7 +10,7 @@ use memory_core::store::{
     Head, MessageMeta, RemainingCopy, RemoveUnused, RestoreRefusal, Scrubbed, StoreError,
     StoreErrorKind, UnusedMemory,
 };
-use memory_core::{MemoryResource, Message, Profile, Sequence, check_request};
+use memory_core::{MemoryResource, Message, Priority, Profile, Sequence, check_request};
 use memory_core_testkit::intercept::{Hook, Intercept, Method};
 use memory_flush::from_fn;
 use memory_instance::{
@@ -25,6 +25,7 @@ on_every_backend![
     erased_result_leaves_a_valid_window,
     erased_original_is_gone_and_its_summary_listed,
     summaries_are_rewritten_without_erased_messages,
+    originals_of_rewritten_summary_are_found,
     summary_without_originals_is_not_rewritten,
     rewrite_obeys_an_erasure_meanwhile,
     rewrite_obeys_an_earlier_erasure,
@@ -192,6 +193,31 @@ async fn summaries_are_rewritten_without_erased_messages(on: On) {
     let all = second.summarized.union(&first.summarized);
     let erasure = memory.erase(all.iter(), "test").await.unwrap().erasure;
     assert!(memory.rewrite_summaries(&erasure).await.unwrap().is_empty());
+}
+
+async fn originals_of_rewritten_summary_are_found(on: On) {
+    let world = on.world(quoting_manager()).await;
+    let memory = world.memory();
+    talk(&memory, 60).await;
+    let receipt = memory.perform_flush().await.unwrap().unwrap();
+    let summary = receipt.summary.as_ref().unwrap();
+    let mut left: Vec<_> = receipt.summarized.iter().collect();
+    // The second one rewrites a rewritten summary with another priority.
+    for round in 1..=2 {
+        let erasure = memory.erase(left.pop(), "test").await.unwrap().erasure;
+        let outcomes = memory.rewrite_summaries(&erasure).await.unwrap();
+        let RewriteOutcome::Rewritten { id: rewritten } = outcomes[0].outcome else {
+            panic!("{outcomes:?}")
+        };
+        let priority = Priority::new(round + 3);
+        let edited = memory.set_priority(summary.sequence, priority).await.unwrap().unwrap();
+        assert_eq!(edited.replaced, rewritten);
+        let originals = memory.originals(edited.id).await.unwrap();
+        assert!(originals.iter().map(|one| one.meta.sequence).eq(left.iter().copied()));
+        assert!(memory.originals(rewritten).await.unwrap().is_empty(), "its id is another one");
+    }
+    let message = memory.messages().await.unwrap().pop().unwrap();
+    assert!(memory.originals(message.meta.id).await.unwrap().is_empty());
 }
 
 async fn summary_without_originals_is_not_rewritten(on: On) {
