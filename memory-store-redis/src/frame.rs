@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use memory_core::store::{
-    ForkOrigin, Frame, FrameWriters, Head, StoreError, StoreErrorKind, StoreOperation, WriterId,
-    WriterRecord,
+    ForkOrigin, Frame, FrameWriters, Head, MessageId, Newest, StoreError, StoreErrorKind,
+    StoreOperation, WriterId, WriterRecord,
 };
 use memory_core::{MemoryKey, Sequence};
 use memory_redis_link::{LinkError, Reply};
 use redis::Value;
+use uuid::Uuid;
 
 use crate::codec;
 use crate::commands::decoded;
@@ -138,8 +139,10 @@ impl RedisStore {
         let packed = reply.bytes()?;
         let (marks, origin) = (reply.text()?, reply.text()?);
         let metadata = reply.bytes()?;
+        let newest = Uuid::try_parse(&reply.text()?).ok().map(MessageId::new);
         let mut frame = Frame::new(decoded(&packed)?);
         frame.origin = decoded_origin(&origin);
+        frame.newest = newest.map(|id| Newest { sequence: frame.last, id });
         if !metadata.is_empty() {
             frame.metadata = unpacked_metadata(&metadata).ok_or_else(damaged_metadata)?;
         }

@@ -224,7 +224,7 @@ script!(REMOVALS, "removals.lua", ARCHIVE);
 script!(ARCHIVED, "archived.lua", ARCHIVE);
 script!(ERASABLE, "erasable.lua", ARCHIVE);
 script!(ERASURES, "erasures.lua", ERASURE);
-script!(FRAME, "frame.lua", ERASURE);
+script!(FRAME, "frame.lua", ERASURE, NEWEST);
 script!(RECEIPTS, "receipts.lua");
 script!(UNUSED, "unused.lua", NEWEST, METADATA);
 script!(WATCH, "watch.lua");

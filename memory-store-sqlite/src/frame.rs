@@ -7,9 +7,9 @@ use memory_core::store::{
     StoreErrorKind, StoreOperation, WriterId, WriterRecord,
 };
 use memory_core::{MemoryKey, Sequence};
-use rusqlite::OptionalExtension;
+use rusqlite::{OptionalExtension, params};
 
-use crate::codec::{HeadRow, LastWrite, select_metadata};
+use crate::codec::{HeadRow, LastWrite, int, newest, select_metadata};
 use crate::commands::CopyRows;
 use crate::error::JobError;
 use crate::readers::FileSnapshot;
@@ -74,6 +74,14 @@ fn frame(
     frame.erasures = erasures(db, key)?.unwrap_or_default();
     frame.metadata = select_metadata(db.connection, row.id)?;
     frame.origin = origin_of(db, row.id)?;
+    frame.newest = db
+        .connection
+        .prepare_cached("SELECT ?1, id FROM message WHERE place = ?2")?
+        .query_row(params![int(row.head.last.number()), row.place(row.head.last)], |found| {
+            newest(found, 0)
+        })
+        .optional()?
+        .flatten();
     Ok(Some(frame))
 }
 

@@ -155,6 +155,9 @@ async fn copied_memory_equals_its_source(subject: Subject) {
     assert_eq!((frame.last.number(), frame.receipts.len(), frame.erasures.len()), (9, 4, 1));
     assert_eq!((frame.writers.len(), frame.writers[0].number), (4, 1));
     assert!(frame.expires_at.is_some());
+    let newest = subject.messages(&k).await.pop().map(|newest| newest.meta.newest());
+    assert!(frame.newest.is_some_and(|newest| newest.sequence == frame.last));
+    assert_eq!(frame.newest, newest);
     let mut without = subject.store.frame(&k, FrameWriters::LeftOut).await.unwrap();
     assert_eq!(without.writers, []);
     (without.writers, without.forgotten_millis) = (frame.writers.clone(), frame.forgotten_millis);
@@ -162,7 +165,9 @@ async fn copied_memory_equals_its_source(subject: Subject) {
     subject.copy(&k, &to).await;
     subject.assert_equal(&k, &to).await;
     let keys = subject.store.keys(None, MANY).await.unwrap();
-    assert_eq!(keys, [to, k]);
+    assert_eq!(keys, [to, k.clone()]);
+    subject.flush(&k, 5, withdrawal(&[9]), Some(FOREVER)).await;
+    assert_eq!(subject.frame(&k).await.newest, None);
 }
 
 async fn copied_memory_goes_on_like_its_source(subject: Subject) {

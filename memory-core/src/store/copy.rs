@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     ArchivedRemoval, Counters, Erasure, FLUSH_HELD, FlushReceipt, Generation, Head, KEPT_ERASURES,
-    KEPT_RECEIPTS, MessageMeta, Metadata, RemovalCause, Removed, StoreErrorKind,
+    KEPT_RECEIPTS, MessageMeta, Metadata, Newest, RemovalCause, Removed, StoreErrorKind,
 };
 use crate::key::MemoryKey;
 use crate::receipt::SequenceSet;
@@ -56,10 +56,15 @@ pub struct Frame {
     /// The memory that this one was forked from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<ForkOrigin>,
+    /// The message at the place [`last`](Self::last), if it is present. The reader of a copy compares it, because a store that
+    /// [rolled back](crate::MemoryStore) gives the place to another message. It is not written to backups.
+    #[serde(skip)]
+    pub newest: Option<Newest>,
 }
 
 impl Frame {
-    /// The frame of a memory with this head, without receipts, erasures, writers, metadata and origin. The caller sets these.
+    /// The frame of a memory with this head, without receipts, erasures, writers, metadata, origin and newest message. The
+    /// caller sets these.
     #[must_use]
     pub fn new(head: Head) -> Self {
         let Head { counters, generation, version, last, next_flush_at, expires_at, .. } = head;
@@ -76,6 +81,7 @@ impl Frame {
             forgotten_millis: 0,
             metadata: Metadata::default(),
             origin: None,
+            newest: None,
         }
     }
 
@@ -147,6 +153,7 @@ impl Frame {
         frame.next_flush_at = frame.next_flush_at.filter(|mark| is_whole || *mark == FLUSH_HELD);
         frame.writers = Vec::new();
         frame.forgotten_millis = 0;
+        frame.newest = None;
         frame
     }
 

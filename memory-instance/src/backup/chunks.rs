@@ -211,12 +211,25 @@ impl<'a> StoreReader<'a> {
         })
     }
 
-    /// Whether the memory is still in the state of the frame.
+    /// Whether the memory is still in the state of the frame. A store that rolled back since may have as many messages again in
+    /// the same generation. Then the newest one of the frame is another one, also if it is not a part of the copy.
     async fn check(&self) -> Result<(), Stopped> {
         let head = self.inner.head().await.map_err(MemoryError::from)?;
         let (found, frame) = (&self.counted, &self.frame.counters);
         if head.generation != self.frame.generation || head.last < self.frame.last {
             return Err(Stopped::Changed);
+        }
+        if let Some(newest) = self.frame.newest {
+            let after = Cursor {
+                generation: self.frame.generation,
+                sequence: newest.sequence,
+                id: Some(newest.id),
+            };
+            let read = Read { after: Some(after), limit: Some(NonZeroUsize::MIN.into()) };
+            let page = self.inner.store().read(&self.inner.key, read).await;
+            if page.map_err(MemoryError::from)?.restarted {
+                return Err(Stopped::Changed);
+            }
         }
         if self.extent == Extent::All && !found.has_same_present(frame) {
             return Err(BackupError::Drifted(self.inner.key.clone()).into());
@@ -235,6 +248,9 @@ pub(crate) fn id_of_copy(
     let mut hash = Sha256::new().chain_update(key.as_str());
     // A frame is numbers and texts, so it can always be written.
     hash.update(serde_json::to_vec(frame).unwrap_or_default());
+    if let Some(newest) = frame.newest {
+        hash.update(newest.id.uuid());
+    }
     for number in removals {
         hash.update(number.to_be_bytes());
     }

@@ -1,8 +1,10 @@
 //! P1, P2, P8: a store that returns to an earlier state while agents read, flush and resend.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use memory_core::store::{SavedMemories, StoreError};
 use memory_core::{InMemoryStore, MemoryResource, Message};
+use memory_core_testkit::intercept::{Hook, Intercept, Method};
 use memory_flush::{Summarizer, from_fn};
 use memory_instance::{FlushMode, MemoryInstance, MemoryManager};
 use memory_lock::{Clock, ClockExt as _, InProcessLock, LockManager};
@@ -146,5 +148,57 @@ async fn agents_continue_after_a_rollback() {
         let counters = checked(&memory, &world.manager).await.head.counters;
         assert_eq!((counters.appended, counters.present.messages), (11, 11));
         world.store.go_back(&kept);
+    }
+}
+
+/// Goes back after the first answer of a method, and appends as many messages as were lost.
+#[derive(Debug)]
+struct GoesBack {
+    store: InMemoryStore,
+    after: Method,
+    to: Mutex<Option<(SavedMemories, MemoryInstance)>>,
+}
+
+impl Hook for GoesBack {
+    async fn around<T: Send>(
+        &self,
+        method: Method,
+        call: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        let answer = call.await;
+        let to = self.to.lock().unwrap().take_if(|_| method == self.after);
+        if let Some((kept, memory)) = to {
+            self.store.go_back(&kept);
+            say(&memory, (0..2).map(|number| format!("new  {number}"))).await;
+        }
+        answer
+    }
+}
+
+/// The frame of the lost state has its writers, so a copy of the messages that came instead would take the lost ones for
+/// known.
+#[tokio::test(start_paused = true)]
+async fn copy_mixes_no_states_before_and_after_a_rollback() {
+    for after in [Method::Frame, Method::Removals, Method::Read, Method::Head] {
+        let world = World::new(MemoryResource::new("m", 1 << 20), None);
+        let memory = world.memory();
+        say(&memory, (0..1_100).map(|number| format!("kept {number}"))).await;
+        let kept = world.store.saved();
+        let lost = memory.prepare((0..2).map(|number| Message::user(format!("lost {number}"))));
+        let lost = lost.unwrap();
+        memory.send(&lost).await.unwrap();
+        let to = Mutex::new(Some((kept, memory.clone())));
+        let hook = GoesBack { store: world.store.clone(), after, to };
+        let store = Arc::new(Intercept::new(Arc::new(world.store.clone()), hook));
+        let locks = world.manager.locks().clone();
+        let builder = MemoryManager::builder().with_resource(MemoryResource::new("m", 1 << 20));
+        let manager = builder.with_token_counter(bytes()).build(store, locks).unwrap();
+        let other = World::new(MemoryResource::new("m", 1 << 20), None);
+        let copy = other.memory();
+        manager.memory("m", "k").unwrap().copy_to(&copy).await.unwrap();
+        let is_lost = texts(&copy).await.last().unwrap().starts_with("lost");
+        let sent = copy.send(&lost).await;
+        assert_eq!(sent.unwrap().outcome.is_duplicate(), is_lost, "after {after:?}");
+        checked(&copy, &other.manager).await;
     }
 }

@@ -1,21 +1,23 @@
 -- KEYS: memory. ARGV 4...: which writers to list: 0 none, 1 all, 2 those of sessions and of the fields that follow. Returns
--- nothing without a memory; else the head, the list of session writers, the origin, the metadata, the number of receipts, each, newest first,
+-- nothing without a memory; else the head, the list of session writers, the origin, the metadata, the id of the message at the last
+-- place if it is present or empty, the number of receipts, each, newest first,
 -- the number of records of erasures, each, newest first, the number of session writers, the id of each in the order of their
 -- first writes, then of each listed writer its field and its newest write.
-local stored = redis.call('HMGET', key, 'h', 'p', 'x', 'f', 'd')
+local stored = redis.call('HMGET', key, 'h', 'p', 'x', 'f', 'd', 'i')
 local head = open(stored[1])
 if not head then
   return nil
 end
 local marks = stored[2] or '0 0 0'
-local answer = {stored[1], marks, stored[4] or '', stored[5] or '', 0}
+local newest = present_newest(head, stored[6])
+local answer = {stored[1], marks, stored[4] or '', stored[5] or '', newest, 0}
 local function add(value)
   answer[#answer + 1] = value
 end
 for back = 1, math.min(head.receipts, RECEIPTS) do
   add(redis.call('HGET', key, 'r' .. (head.receipts - back) % RECEIPTS) or '')
 end
-answer[5] = #answer - 5
+answer[6] = #answer - 6
 local all, at = tonumber(stored[3]) or 0, #answer + 1
 add(0)
 for back = 1, math.min(all, ERASURES) do

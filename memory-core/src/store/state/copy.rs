@@ -60,6 +60,7 @@ impl MemoryState {
         frame.erasures = self.erasures.iter().cloned().collect();
         frame.metadata = self.metadata.clone();
         frame.origin = self.origin(now);
+        frame.newest = self.messages.get(&self.head.last).map(|newest| newest.meta.newest());
         frame
     }
 
