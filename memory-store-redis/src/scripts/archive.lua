@@ -9,7 +9,7 @@
 --   o<n>     the message whose place was taken by the summary of this removal
 --   o<n>.<place>  the original of a message that this removal replaced in its place
 --   u<id>    the removals with this receipt, ascending: almost always one
-local EXACT, READ_BYTES = 1000, 1048576
+local EXACT, SAMPLED, READ_BYTES = 1000, 250, 1048576
 -- How many removals a write looks at to find those whose time has passed, and how many a script deletes.
 local LOOKED_AT = 16
 -- How many removals a write drops, because each must be read: more only where the bound of the bytes was lowered.
@@ -195,9 +195,9 @@ local function text_bytes(message)
 end
 
 -- The bytes of the texts of the messages at these places: exact for at most 1,000 messages and 1 MiB, because more
--- would block the server for long. Otherwise an estimate, from messages at regular distances.
+-- would block the server for long. Otherwise an estimate, from SAMPLED messages at regular distances.
 local function bytes_of(ranges, messages)
-  local step, before, target, fields = math.max(messages / EXACT, 1), 0, 0, {}
+  local step, before, target, fields = messages > EXACT and messages / SAMPLED or 1, 0, 0, {}
   for at = 1, #ranges, 2 do
     local count = ranges[at + 1] - ranges[at] + 1
     while target < before + count and target < messages do
