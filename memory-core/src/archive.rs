@@ -201,4 +201,10 @@ pub enum RestoreRefusal {
     /// One of its messages, or its summary, was erased.
     #[error("an original or the summary was erased since, and the rest is not restored without it")]
     Erased,
+    /// It removed a system prompt, and another one of the same name is present. No store returns it: only callers that keep
+    /// one prompt of each name do.
+    #[error(
+        "it removed a system prompt, and another one of the same name is present; erase that one, undo, and set the prompt again"
+    )]
+    PromptPresent,
 }

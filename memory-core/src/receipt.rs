@@ -43,6 +43,10 @@ pub struct FlushReceipt {
     /// The messages that were replaced in their places: those whose tool results were cleared. Ascending.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replaced: Vec<ReplacedRecord>,
+    /// The ids of the removed messages that have a name in their id, such as system prompts. A message of the same name may
+    /// take their place, and then they must not return.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub named: Vec<MessageId>,
     /// The summary, if one was written.
     pub summary: Option<SummaryRecord>,
     /// Why the flush did not reach its target, if it did not.
@@ -75,6 +79,7 @@ impl FlushReceipt {
             summarized: SequenceSet::default(),
             withdrawn: SequenceSet::default(),
             replaced: Vec::new(),
+            named: Vec::new(),
             summary: None,
             shortfall: None,
             dry_run: false,
@@ -366,6 +371,7 @@ mod tests {
                 90,
                 20,
             )],
+            named: vec![MessageId::new(Uuid::nil())],
             summary: None,
             shortfall: Some(Shortfall::CriticalAndOpenCalls),
             dry_run: false,
@@ -379,9 +385,11 @@ mod tests {
         let read: FlushReceipt = serde_json::from_value(json.clone()).unwrap();
         let receipt = FlushReceipt { duration: Duration::from_millis(1), ..receipt };
         assert_eq!(read, receipt);
-        // Earlier versions wrote no replaced messages.
-        json.as_object_mut().unwrap().remove("replaced");
+        // Earlier versions wrote no replaced and no named messages.
+        for name in ["replaced", "named"] {
+            json.as_object_mut().unwrap().remove(name).unwrap();
+        }
         let read: FlushReceipt = serde_json::from_value(json).unwrap();
-        assert_eq!(read, FlushReceipt { replaced: Vec::new(), ..receipt });
+        assert_eq!(read, FlushReceipt { replaced: Vec::new(), named: Vec::new(), ..receipt });
     }
 }

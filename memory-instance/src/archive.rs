@@ -7,7 +7,7 @@ use memory_core::health::ArchiveHealth;
 use memory_core::lease::LeaseProof;
 use memory_core::store::{
     Access, ArchivedRemoval, Cleared, Counters, FlushReceipt, MessageId, MessageMeta, Restore,
-    StoreOperation, receipts_in_effect,
+    RestoreRefusal, StoreError, StoreErrorKind, StoreOperation, receipts_in_effect,
 };
 use memory_core::{Sequence, StoredMessage};
 use uuid::Uuid;
@@ -15,6 +15,8 @@ use uuid::Uuid;
 use crate::asking::Answering;
 use crate::audit::{AuditOperation, Audited};
 use crate::error::MemoryError;
+use crate::exclusive::Session;
+use crate::ids::name_of;
 use crate::inner::Inner;
 use crate::instance::MemoryInstance;
 use crate::sweep::non_zero;
@@ -23,6 +25,9 @@ use crate::write::WriteRequest;
 
 /// The messages and removals that are read at once.
 const AT_ONCE: NonZeroUsize = non_zero(500);
+
+/// The undo of a removal, as named in errors.
+const UNDO: &str = "undo a flush of";
 
 /// A removed message that is in the archive.
 #[derive(Debug, Clone, PartialEq)]
@@ -168,13 +173,27 @@ impl MemoryInstance {
     /// [`StoreErrorKind::NotRestorable`](memory_core::store::StoreErrorKind::NotRestorable) with the reason: the
     /// messages are no longer in the archive, a later summary was built on this one or took a message whose tool results this
     /// one cleared (undo that flush first), such a message was replaced since, or the memory was cleared and the archive still has that clear. A clear that removed no message is not recorded.
+    /// If a [system prompt](Self::ensure_system) would return while another one of its name is present:
+    /// [`RestoreRefusal::PromptPresent`](memory_core::store::RestoreRefusal::PromptPresent). The undo of a removal with such a
+    /// prompt takes an [exclusive turn](Self::exclusive), and has its errors too.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the flush undone or not, never half.
     pub async fn undo_flush(&self, receipt: Uuid) -> Result<Counters, MemoryError> {
         let work = async {
-            self.writable("undo a flush of")?;
-            self.inner.write_new(None, |write| Restore { write, receipt }).await
+            self.writable(UNDO)?;
+            self.inner.not_in_own_turn(UNDO)?;
+            let restore = move |write| Restore { write, receipt };
+            if !self.inner.undo_returns_prompts(receipt).await? {
+                return self.inner.write_new(None, restore).await;
+            }
+            // No other call sets a prompt meanwhile.
+            let turn = |session: Session| async move {
+                let inner = &session.memory.inner;
+                inner.check_prompts(receipt).await?;
+                inner.write_new(Some(session.scope.proof()), restore).await
+            };
+            self.in_turn(turn).await
         };
         operation!(&*self.inner, "undo_flush", work).await
     }
@@ -230,6 +249,36 @@ impl Inner {
                 return Ok(Some(found));
             }
         }
+    }
+
+    /// Whether the removal with this receipt is in the archive and has system prompts.
+    async fn undo_returns_prompts(&self, receipt: Uuid) -> Result<bool, MemoryError> {
+        let found = self.newest_removal(|found| found.id == receipt).await?;
+        Ok(found.is_some_and(|(_, receipt)| !receipt.named.is_empty()))
+    }
+
+    /// Refuses to undo a removal with a system prompt whose name another one has now. Within an exclusive turn the answer
+    /// stays true.
+    async fn check_prompts(&self, receipt: Uuid) -> Result<(), MemoryError> {
+        let removals = self.all_removals().await?;
+        let receipt_of = |removal: &ArchivedRemoval| removal.receipt.as_ref().map(|it| it.id);
+        let Some(index) = removals.iter().position(|one| receipt_of(one) == Some(receipt)) else {
+            return Ok(());
+        };
+        let (later, from) = removals.split_at(index);
+        let Some(removal) = from.first() else { return Ok(()) };
+        let outline = self.outline().await?;
+        let named = removal.receipt.iter().flat_map(|receipt| &receipt.named);
+        let names: Vec<_> = named.filter_map(|id| name_of(*id)).collect();
+        let has_name = |meta: &MessageMeta| name_of(meta.id).is_some_and(|it| names.contains(&it));
+        if !outline.metas.iter().any(has_name) {
+            return Ok(());
+        }
+        let present = |place| outline.metas.iter().find(|meta| meta.sequence == place);
+        let refusal = removal.check_restorable(later.iter(), present);
+        let refusal = refusal.err().unwrap_or(RestoreRefusal::PromptPresent);
+        let kind = StoreErrorKind::NotRestorable(refusal);
+        Err(StoreError::new(StoreOperation::Restore, kind).not_applied().at(&self.key).into())
     }
 
     /// All removals in the archive, newest first.

@@ -52,7 +52,8 @@ impl MemoryInstance {
     /// [`clear`](Self::clear) removes it, and the next call appends it again.
     ///
     /// Any number of tasks and processes may call this at once: one prompt of each name is stored, with the text
-    /// of the last call. If nothing has to be written, the call makes two reads, of all messages' metadata and of
+    /// of the last call. The undo of a removal with a prompt is refused while another one of its name is present
+    /// ([`RestoreRefusal::PromptPresent`](memory_core::store::RestoreRefusal::PromptPresent)). If nothing has to be written, the call makes two reads, of all messages' metadata and of
     /// the prompt, and does not wait. Otherwise it takes an [exclusive turn](Self::exclusive). Within a turn use
     /// [`Session::ensure_system`].
     ///
@@ -97,18 +98,26 @@ impl MemoryInstance {
             if let Found::Same(ensured) = self.inner.find_system(&wanted).await? {
                 return Ok(ensured);
             }
-            let turn = |session: Session| async move { session.ensure(&wanted).await };
-            match self.exclusive(turn).await {
-                Ok(done) => done,
-                Err(ExclusiveError::Begin(error)) => Err(*error),
-                // The store checked the token of each write, so the turn's result is valid.
-                Err(ExclusiveError::Lost { output: Some(done), .. }) => done,
-                Err(ExclusiveError::Lost { reason, .. }) => {
-                    Err(MemoryError::LeaseLost { key: self.inner.key.clone(), reason })
-                }
-            }
+            self.in_turn(|session: Session| async move { session.ensure(&wanted).await }).await
         };
         operation!(&*self.inner, "ensure_system", work).await
+    }
+
+    /// Runs an exclusive turn that reads and then writes once.
+    pub(crate) async fn in_turn<T, F, Fut>(&self, turn: F) -> Result<T, MemoryError>
+    where
+        F: FnOnce(Session) -> Fut,
+        Fut: Future<Output = Result<T, MemoryError>>,
+    {
+        match self.exclusive(turn).await {
+            Ok(done) => done,
+            Err(ExclusiveError::Begin(error)) => Err(*error),
+            // The store checked the token of each write, so the turn's result is valid.
+            Err(ExclusiveError::Lost { output: Some(done), .. }) => done,
+            Err(ExclusiveError::Lost { reason, .. }) => {
+                Err(MemoryError::LeaseLost { key: self.inner.key.clone(), reason })
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use memory_core::store::{MessageId, WriterId};
+use memory_core::store::{FlushReceipt, MessageId, MessageMeta, WriterId};
 use uuid::{Builder, Uuid};
 
 /// The source of ids.
@@ -44,6 +44,14 @@ const RANDOM_HALF: u128 = (1 << 64) - 1;
 pub(crate) fn name_of(id: MessageId) -> Option<u64> {
     let (name, _) = id.uuid().as_u64_pair();
     (id.uuid().get_version_num() == 8).then_some(name)
+}
+
+/// Notes the ids of removed messages that have a name. These are the messages before the removal.
+pub(crate) fn note_named(receipt: &mut FlushReceipt, metas: &[MessageMeta]) {
+    let removed = [&receipt.evicted, &receipt.summarized, &receipt.withdrawn];
+    let is_removed = |meta: &&MessageMeta| removed.iter().any(|set| set.contains(meta.sequence));
+    let named = metas.iter().filter(|meta| name_of(meta.id).is_some()).filter(is_removed);
+    receipt.named = named.map(|meta| meta.id).collect();
 }
 
 impl Ids {

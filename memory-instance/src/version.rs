@@ -13,6 +13,7 @@ use crate::audit::AuditOperation;
 use crate::commit::Committed;
 use crate::error::MemoryError;
 use crate::flush;
+use crate::ids::note_named;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::instance::MemoryInstance;
 use crate::telemetry::operation;
@@ -391,6 +392,7 @@ impl Inner {
         receipt.messages_before = before.messages;
         receipt.messages_after = before.messages.saturating_sub(places.len() as u64);
         receipt.withdrawn = places.iter().copied().collect();
+        note_named(&mut receipt, &outline.metas);
         let archive = self.rules.archive;
         let splice =
             Splice { withdrawn: places, receipt: Some(receipt), archive, ..Splice::of(outline) };

@@ -70,6 +70,7 @@ fn receipt(id: u128) -> FlushReceipt {
         summarized: SequenceSet::default(),
         withdrawn: SequenceSet::default(),
         replaced: Vec::new(),
+        named: Vec::new(),
         summary: None,
         shortfall: None,
         dry_run: false,

@@ -52,6 +52,7 @@ pub(super) fn receipt(id: u128) -> FlushReceipt {
         summarized: places(&[2, 3]).into_iter().collect(),
         withdrawn: SequenceSet::default(),
         replaced: Vec::new(),
+        named: Vec::new(),
         summary: None,
         shortfall: None,
         dry_run: false,

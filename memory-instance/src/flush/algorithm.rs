@@ -19,6 +19,7 @@ use super::timer::TokioTimer;
 use crate::audit::AuditOperation;
 use crate::commit::Committed;
 use crate::error::MemoryError;
+use crate::ids::note_named;
 use crate::inner::{ATTEMPTS, Inner};
 use crate::panics::{caught, caught_in};
 use crate::rules::FlushMode;
@@ -99,6 +100,9 @@ impl Inner {
             };
             splice.flusher = Some(flusher);
             splice.archive = self.rules.archive;
+            if let Some(receipt) = &mut splice.receipt {
+                note_named(receipt, &outline.metas);
+            }
             let waits = self.commit_patience(order.trigger);
             match self.commit(AuditOperation::Flush, &splice, waits).await? {
                 Committed::Applied(_) => return Ok(splice.receipt),

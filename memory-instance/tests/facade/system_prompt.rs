@@ -1,6 +1,9 @@
 //! System prompts that are stored once, and critical content over the budget.
 
-use memory_core::resource::PriorityBlock;
+use std::time::Duration;
+
+use memory_core::resource::{ArchiveSettings, PriorityBlock};
+use memory_core::store::{RestoreRefusal, StoreErrorKind};
 use memory_core::{ContentType, Entry, MemoryResource, Message, Priority, Sequence};
 use memory_instance::{EnsureOutcome, FlushMode, MemoryError, MemoryInstance, Session};
 
@@ -16,6 +19,8 @@ on_every_backend![
     flush_keeps_the_prompt,
     prompt_with_another_priority_keeps_its_name,
     prompt_is_ensured_within_a_turn,
+    undo_returns_no_second_prompt_of_a_name,
+    undo_beside_an_ensured_prompt_leaves_one,
     prompt_is_redacted_before_it_is_compared,
     append_reports_critical_content_over_the_budget,
 ];
@@ -279,4 +284,72 @@ async fn program_started_many_times_keeps_one_prompt() {
         assert_eq!(prompts(&memory).await, [prompt]);
         assert_eq!(memory.counters().await.unwrap().appended, start + 1);
     }
+}
+
+fn archived() -> MemoryResource {
+    let mut resource = resource();
+    resource.archive = ArchiveSettings::keep_for(Duration::from_hours(24));
+    resource
+}
+
+/// Takes back all messages after this place; returns the id of the receipt.
+async fn rewind(memory: &MemoryInstance, to: u64) -> uuid::Uuid {
+    let version = memory.version().await.unwrap();
+    let done = memory.rewind(Sequence::new(to), version).await.unwrap().applied().unwrap();
+    done.receipt.unwrap().id
+}
+
+async fn undo_returns_no_second_prompt_of_a_name(on: On) {
+    let world = on.world(with(archived()).with_flush_mode(FlushMode::Manual)).await;
+    let memory = world.memory();
+    let ensure = async |text| memory.ensure_system("agent", text).await.unwrap();
+    let refusal = async |receipt| {
+        let error = memory.undo_flush(receipt).await.unwrap_err();
+        match error.store_kind() {
+            Some(StoreErrorKind::NotRestorable(refusal)) => *refusal,
+            _ => panic!("{error:?}"),
+        }
+    };
+    memory.append(Message::user("before")).await.unwrap();
+    ensure("first").await;
+    memory.ensure_system("other", "another name").await.unwrap();
+    let first = rewind(&memory, 1).await;
+    let second = ensure("second").await;
+    assert_eq!(refusal(first).await, RestoreRefusal::PromptPresent);
+    assert_eq!(prompts(&memory).await, ["second"]);
+    let later = rewind(&memory, 1).await;
+    memory.undo_flush(first).await.unwrap();
+    assert_eq!(prompts(&memory).await, ["first", "another name"]);
+    // Older than the one that would return.
+    assert_eq!(refusal(later).await, RestoreRefusal::PromptPresent);
+    assert_eq!(refusal(first).await, RestoreRefusal::NotArchived);
+    memory.erase([Sequence::new(2)], "test").await.unwrap();
+    memory.undo_flush(later).await.unwrap();
+    assert_eq!(prompts(&memory).await, ["another name", "second"]);
+    assert_eq!(ensure("third").await.sequence, second.sequence);
+    assert_eq!(prompts(&memory).await, ["another name", "third"]);
+    let last = rewind(&memory, 0).await;
+    memory.append(Message::user("before the clear")).await.unwrap();
+    memory.clear().await.unwrap();
+    ensure("fourth").await;
+    assert_eq!(refusal(last).await, RestoreRefusal::Cleared);
+    checked(&memory, &world.manager).await;
+}
+
+async fn undo_beside_an_ensured_prompt_leaves_one(on: On) {
+    let world = on.world(with(archived()).with_flush_mode(FlushMode::Manual)).await;
+    let [memory, other] = two_handles(&world).await;
+    for round in 0..10 {
+        memory.ensure_system("agent", format!("{round}")).await.unwrap();
+        let receipt = rewind(&memory, 0).await;
+        let ensured = other.ensure_system("agent", format!("{round} again"));
+        let (ensured, undone) = tokio::join!(ensured, memory.undo_flush(receipt));
+        ensured.unwrap();
+        if let Err(error) = undone {
+            let refusal = StoreErrorKind::NotRestorable(RestoreRefusal::PromptPresent);
+            assert_eq!(error.store_kind(), Some(&refusal), "{error}");
+        }
+        assert_eq!(prompts(&memory).await, [format!("{round} again")]);
+    }
+    checked(&memory, &world.manager).await;
 }

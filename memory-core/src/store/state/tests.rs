@@ -40,6 +40,7 @@ fn flush(memory: &MemoryState) -> Splice {
         withdrawn: SequenceSet::default(),
         summarized: SequenceSet::default(),
         replaced: Vec::new(),
+        named: Vec::new(),
         summary: None,
         shortfall: None,
         dry_run: false,

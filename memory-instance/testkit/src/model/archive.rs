@@ -133,6 +133,11 @@ impl State {
                 _ => return Err(Refusal::ReplacementRemoved),
             }
         }
+        // All prompts of a program have one name.
+        let is_prompt = |(stored, _): &(Stored, Count)| stored.prompt;
+        if removal.messages.values().any(is_prompt) && self.items.values().any(|one| one.prompt) {
+            return Err(Refusal::PromptPresent);
+        }
         Ok(index)
     }
 
