@@ -151,15 +151,15 @@ async fn agents_continue_after_a_rollback() {
     }
 }
 
-/// Goes back after the first answer of a method, and appends as many messages as were lost.
+/// Returns to a saved state after the first answer of a method, and appends as many messages as were lost.
 #[derive(Debug)]
-struct GoesBack {
+struct RollsBack {
     store: InMemoryStore,
     after: Method,
     to: Mutex<Option<(SavedMemories, MemoryInstance)>>,
 }
 
-impl Hook for GoesBack {
+impl Hook for RollsBack {
     async fn around<T: Send>(
         &self,
         method: Method,
@@ -178,7 +178,7 @@ impl Hook for GoesBack {
 /// The frame of the lost state has its writers, so a copy of the messages that came instead would take the lost ones for
 /// known.
 #[tokio::test(start_paused = true)]
-async fn copy_mixes_no_states_before_and_after_a_rollback() {
+async fn copy_mixes_no_states_across_a_rollback() {
     for after in [Method::Frame, Method::Removals, Method::Read, Method::Head] {
         let world = World::new(MemoryResource::new("m", 1 << 20), None);
         let memory = world.memory();
@@ -188,7 +188,7 @@ async fn copy_mixes_no_states_before_and_after_a_rollback() {
         let lost = lost.unwrap();
         memory.send(&lost).await.unwrap();
         let to = Mutex::new(Some((kept, memory.clone())));
-        let hook = GoesBack { store: world.store.clone(), after, to };
+        let hook = RollsBack { store: world.store.clone(), after, to };
         let store = Arc::new(Intercept::new(Arc::new(world.store.clone()), hook));
         let locks = world.manager.locks().clone();
         let builder = MemoryManager::builder().with_resource(MemoryResource::new("m", 1 << 20));
