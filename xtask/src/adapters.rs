@@ -2,13 +2,16 @@
 //! need a newer Rust and crates that nothing else needs. `cargo xtask lint adapters` and `--deep` compile them, which
 //! takes minutes; the format, the lock file and the licenses of their dependencies are checked in every CI run.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context, Result};
 
 use crate::lint::OUTSIDE_TESTS;
 use crate::run::{Cmd, cargo, command};
 use crate::steps::Outcome;
-use crate::test::Tally;
-use crate::test::count_libtest;
+use crate::test::{Tally, count_libtest};
+use crate::workspace;
 
 pub(crate) const MANIFEST: &str = "memory-instance/adapters/Cargo.toml";
 
@@ -41,6 +44,21 @@ pub(crate) fn format() -> Cmd {
     cargo(["fmt", "--all", "--manifest-path", MANIFEST])
 }
 
+/// Their Rust files and READMEs.
+pub(crate) fn sources() -> Result<Vec<(PathBuf, String)>> {
+    let folder = Path::new(MANIFEST).parent().context("the manifest is in a folder")?;
+    let mut found = Vec::new();
+    for entry in
+        fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?
+    {
+        let path = entry.with_context(|| format!("cannot read {}", folder.display()))?.path();
+        if path.join("Cargo.toml").exists() {
+            found.extend(workspace::sources(&path)?);
+        }
+    }
+    Ok(found)
+}
+
 fn ours(subcommand: &str) -> Cmd {
     cargo([subcommand, "--locked", "--workspace", "--manifest-path", MANIFEST])
 }
@@ -60,9 +78,6 @@ fn minor(version: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::path::Path;
-
     use super::*;
 
     #[test]

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
+use crate::adapters;
 use crate::run::cargo;
 use crate::steps::Outcome;
 use crate::workspace::{Kind, Workspace};
@@ -114,6 +115,7 @@ pub(crate) fn check() -> Result<Outcome> {
     for package in &workspace.packages {
         wrong.extend(path_includes(&package.sources()?));
     }
+    wrong.extend(path_includes(&adapters::sources()?));
     for ban in &BANS {
         if workspace.find(ban.package).is_none() {
             wrong.push(format!("{} is in the table of bans but not in the workspace", ban.package));

@@ -104,6 +104,17 @@ async fn reasoning_counts_against_the_budget() {
     assert!((1_000..=1_500).contains(&tokens), "{tokens} tokens in {} messages", window.len());
 }
 
+#[tokio::test]
+async fn newest_messages_come_with_long_reasoning() {
+    let chat = chat("memory://").await;
+    let thought = ContentPart::ReasoningContent("step by step. ".repeat(400));
+    let answer = ChatMessage::assistant(vec![thought, "Done.".into()]);
+    let turn = [ChatMessage::user("Go on."), answer];
+    chat.append(&turn).await.unwrap();
+    let small = chat.with_window(WindowOptions::new(500));
+    assert_eq!(json!(messages(&small).await), json!(turn));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn concurrent_turns_are_never_torn() {
     let folder = tempfile::tempdir().unwrap();

@@ -84,6 +84,12 @@ fn calls_without_ids_are_answered_by_name() {
 }
 
 #[test]
+fn instructions_become_system_messages() {
+    let developer = from_json(json!({"role": "developer", "content": "Be brief."}));
+    assert_eq!(read(&[developer]), json!([ChatMessage::system("Be brief.")]));
+}
+
+#[test]
 fn format_of_audio_becomes_a_media_type() {
     let message = from_json(json!({"role": "user", "content": [
         {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}},

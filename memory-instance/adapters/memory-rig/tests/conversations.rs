@@ -1,10 +1,10 @@
 //! Conversations through rig's trait.
 
 use std::sync::Arc;
-use std::task::{Context, Waker};
 
 use memory_instance::{
-    ErrorCode, FlushMode, MemoryManager, MemoryResource, Message as Stored, WindowOptions, WriterId,
+    ErrorCode, FlushMode, MemoryManager, MemoryResource, Message as Stored, Profile, ProfileName,
+    WindowOptions, WriterId,
 };
 use memory_rig::{ConversationError, RigMemory, rig_from_messages};
 use rig_core::id::ConversationId;
@@ -169,24 +169,6 @@ async fn concurrent_turns_are_never_torn() {
 }
 
 #[tokio::test]
-async fn canceled_append_leaves_no_part() {
-    let memory = in_memory().await;
-    let id = id();
-    let stored = memory.memory(&id).unwrap();
-    for polls in 0..12 {
-        let mut append = memory.append(&id, turn(&polls.to_string()));
-        for _ in 0..polls {
-            if append.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready() {
-                break;
-            }
-            tokio::task::yield_now().await;
-        }
-        drop(append);
-        assert_eq!(stored.len().await.unwrap() % 4, 0, "after {polls} polls");
-    }
-}
-
-#[tokio::test]
 async fn repeated_append_has_no_effect() {
     let memory = in_memory().await;
     let write = WriterId::named("jobs").write(17);
@@ -210,6 +192,27 @@ async fn messages_of_other_programs_are_loaded() {
     let messages: Vec<_> = stored.messages().await.unwrap();
     let messages = messages.iter().map(|stored| &stored.message);
     assert_eq!(rig_from_messages(messages), expected);
+}
+
+#[tokio::test]
+async fn other_programs_read_turns() {
+    let memory = in_memory().await;
+    memory.append(&id(), turn("one")).await.unwrap();
+    let profile = Profile::new(ProfileName::Anthropic, Some("claude-sonnet-4-5"));
+    let options = WindowOptions::new(8_000).with_profile(profile);
+    let window = memory.memory(&id()).unwrap().window(&options).await.unwrap();
+    let call =
+        json!({"type": "tool_use", "id": "call-one", "name": "weather", "input": {"city": "one"}});
+    let result = json!({"type": "tool_result", "tool_use_id": "call-one", "content": "one: rain"});
+    assert_eq!(
+        serde_json::to_value(window.request()).unwrap(),
+        json!({"messages": [
+            {"role": "user", "content": "one: how is the weather?"},
+            {"role": "assistant", "content": [call]},
+            {"role": "user", "content": [result]},
+            {"role": "assistant", "content": "one: it rains"},
+        ]})
+    );
 }
 
 #[tokio::test]

@@ -80,6 +80,12 @@ fn calls_without_ids_are_answered_by_name() {
 }
 
 #[test]
+fn instructions_become_system_messages() {
+    let developer = from_json(json!({"role": "developer", "content": "Be brief."}));
+    assert_eq!(read(&[developer]), [RigMessage::system("Be brief.")]);
+}
+
+#[test]
 fn text_documents_stay_documents() {
     let message = from_json(json!({"role": "user", "content": [
         {"type": "document", "title": "rules", "source": {"type": "text", "media_type": "text/plain", "data": "No smoking."}},
