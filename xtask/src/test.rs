@@ -96,6 +96,10 @@ const DEEP_OUTSIDE: &str = "10000";
 /// The folder of the real conversations that some tests read.
 const CONVERSATIONS: &str = "../shared/data/conversations";
 
+/// All that has tests: libraries, programs, tests, and the examples that test themselves, which would otherwise be compiled
+/// a second time as programs. Clippy checks all examples.
+const TARGETS: &str = "--tests";
+
 pub(crate) fn run(args: &Args) -> Result<()> {
     let mut tally = Tally::default();
     let tests = Tests::plan(args)?;
@@ -132,7 +136,7 @@ impl<'a> Tests<'a> {
     /// Compiles what `run` runs.
     pub(crate) fn compile(&self) -> Result<()> {
         if has_subcommand("nextest") {
-            self.select(cargo(["nextest", "run", "--no-run"])).run()
+            self.select(cargo(["nextest", "run", "--no-run"])).args([TARGETS]).run()
         } else {
             self.select(cargo(["test", "--no-run"])).args(self.targets()).run()
         }
@@ -162,6 +166,9 @@ impl<'a> Tests<'a> {
         let report = Path::new("target/nextest").join(profile).join("junit.xml");
         // A report of an earlier run must not be counted.
         let _ = fs::remove_file(&report);
+        if args.rest.is_empty() {
+            tests = tests.args([TARGETS]);
+        }
         let rest = match self.plan.hidden {
             Some(hidden) => filtered(&args.rest, &format!("not ({})", hidden.filter())),
             None => args.rest.clone(),
@@ -315,8 +322,7 @@ impl<'a> Tests<'a> {
     /// The targets for `cargo test`, which cannot leave some out but by naming all others.
     fn targets(&self) -> Vec<String> {
         if self.plan.hidden.is_none() {
-            // `--tests` includes libraries and binaries.
-            return vec!["--tests".into()];
+            return vec![TARGETS.into()];
         }
         let mut targets = self.test_targets(|package, target| !self.hides(package, target));
         for (kind, flag) in [("lib", "--lib"), ("bin", "--bins")] {
