@@ -1,5 +1,5 @@
-//! A model behind an OpenAI-compatible API writes the summaries. A local server answers in its place, so that the program
-//! runs without a network and without a key.
+//! A model writes the summaries: first one behind an OpenAI-compatible API, then one behind Anthropic's. A local server answers
+//! in their place, so that the program runs without a network and without a key.
 //!
 //! `cargo run -p memory-instance --features http --example http_summarizer`
 
@@ -31,10 +31,19 @@ async fn run() -> Result<String> {
     let base_url = format!("http://{}/v1", listener.local_addr()?);
     tokio::spawn(serve(listener));
 
-    let summarizer = HttpSummarizer::openai("local-model")
-        .with_base_url(base_url) // leave this out to call OpenAI, or use `HttpSummarizer::anthropic`
+    let openai = HttpSummarizer::openai("local-model")
+        .with_base_url(&base_url) // leave this out to call OpenAI
         .with_api_key(ApiKey::new("sk-local")) // `ApiKey::from_env("OPENAI_API_KEY")?`
         .build()?;
+    let anthropic = HttpSummarizer::anthropic("claude-haiku-4-5")
+        .with_base_url(&base_url) // leave this out to call Anthropic
+        .with_api_key(ApiKey::new("sk-ant-local")) // `ApiKey::from_env("ANTHROPIC_API_KEY")?`
+        .build()?;
+    Ok(format!("{}\n{}", summarize(openai).await?, summarize(anthropic).await?))
+}
+
+/// Summarizes a conversation by this model.
+async fn summarize(summarizer: HttpSummarizer) -> Result<String> {
     let manager = MemoryManager::builder()
         .with_resource(MemoryResource::new("support", 2_000))
         .with_summarizer(Arc::new(summarizer)) // if it fails, the rule-based summarizer writes the summary
@@ -69,6 +78,8 @@ async fn serve(listener: TcpListener) {
 
 async fn answer(stream: TcpStream) -> Result<()> {
     let mut stream = BufReader::new(stream);
+    let mut path = String::new();
+    stream.read_line(&mut path).await?;
     let (mut line, mut length) = (String::new(), 0_usize);
     while stream.read_line(&mut line).await? > 2 {
         if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
@@ -79,14 +90,19 @@ async fn answer(stream: TcpStream) -> Result<()> {
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await?;
     let request: serde_json::Value = serde_json::from_slice(&body)?;
-    let transcript = request["messages"][1]["content"].as_str().unwrap_or_default();
+    // Anthropic's API has the system prompt beside the messages, that of OpenAI among them.
+    let user = if path.contains("/messages") { 0 } else { 1 };
+    let transcript = request["messages"][user]["content"].as_str().unwrap_or_default();
     let count = transcript.matches("user: Observation").count();
     let text = format!("The customer waits for a flight to Oslo ({count} observations).");
-    let choice = serde_json::json!({
-        "message": { "role": "assistant", "content": text },
-        "finish_reason": "stop",
-    });
-    let body = serde_json::json!({ "choices": [choice] }).to_string();
+    let body = if path.contains("/messages") {
+        let content = serde_json::json!([{ "type": "text", "text": text }]);
+        serde_json::json!({ "role": "assistant", "content": content, "stop_reason": "end_turn" })
+    } else {
+        let message = serde_json::json!({ "role": "assistant", "content": text });
+        serde_json::json!({ "choices": [{ "message": message, "finish_reason": "stop" }] })
+    };
+    let body = body.to_string();
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
     stream.write_all(format!("{head}{body}").as_bytes()).await?;
     Ok(())
@@ -97,9 +113,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn model_writes_the_summary() {
+    async fn models_write_the_summaries() {
         let report = run().await.unwrap();
-        assert!(report.contains("summarized by local-model:\nThe customer waits"), "{report}");
+        for model in ["local-model", "claude-haiku-4-5"] {
+            let summary = format!("summarized by {model}:\nThe customer waits");
+            assert!(report.contains(&summary), "{report}");
+        }
         assert!(!report.contains("(0 observations)"), "{report}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use memory_core::health::ArchiveHealth;
 use memory_core::lease::LeaseProof;
@@ -13,7 +14,7 @@ use memory_core::{Sequence, StoredMessage};
 use uuid::Uuid;
 
 use crate::asking::Answering;
-use crate::audit::{AuditOperation, Audited};
+use crate::audit::{Audit, AuditOperation, AuditOutcome, Audited};
 use crate::error::MemoryError;
 use crate::exclusive::Session;
 use crate::ids::name_of;
@@ -182,18 +183,28 @@ impl MemoryInstance {
     pub async fn undo_flush(&self, receipt: Uuid) -> Result<Counters, MemoryError> {
         let work = async {
             self.writable(UNDO)?;
-            self.inner.not_in_own_turn(UNDO)?;
             let restore = move |write| Restore { write, receipt };
             if !self.inner.undo_returns_prompts(receipt).await? {
                 return self.inner.write_new(None, restore).await;
             }
             // No other call sets a prompt meanwhile.
+            let is_written = &AtomicBool::new(false);
             let turn = |session: Session| async move {
                 let inner = &session.memory.inner;
                 inner.check_prompts(receipt).await?;
+                is_written.store(true, Ordering::Relaxed);
                 inner.write_new(Some(session.scope.proof()), restore).await
             };
-            self.in_turn(turn).await
+            let done = self.in_turn(turn).await;
+            // A write records itself.
+            if let Err(error) = &done
+                && !is_written.load(Ordering::Relaxed)
+            {
+                let audited = || Some(Audited::all(AuditOperation::Undo));
+                let mut audit = Audit::begin(&self.inner, audited);
+                audit.record(AuditOutcome::NotApplied, Some(error.code()));
+            }
+            done
         };
         operation!(&*self.inner, "undo_flush", work).await
     }

@@ -337,6 +337,13 @@ mod tests {
             lines(),
             ["update_metadata applied 0", "update_metadata not_applied 0 conflict"]
         );
+        memory.ensure_system("agent", "first").await.unwrap();
+        let version = memory.version().await.unwrap();
+        let withdrawn = memory.rewind(Sequence::ZERO, version).await.unwrap().applied().unwrap();
+        memory.ensure_system("agent", "second").await.unwrap();
+        lines();
+        memory.undo_flush(withdrawn.receipt.unwrap().id).await.unwrap_err();
+        assert_eq!(lines(), ["undo not_applied 0 invalid_operation"]);
         memory.delete().await.unwrap();
         assert_eq!(lines().last().unwrap(), "delete applied 0");
     }

@@ -52,7 +52,7 @@ impl MemoryInstance {
     /// [`clear`](Self::clear) removes it, and the next call appends it again.
     ///
     /// Any number of tasks and processes may call this at once: one prompt of each name is stored, with the text
-    /// of the last call. The undo of a removal with a prompt is refused while another one of its name is present
+    /// of the last call. The undo of a removal with a prompt is refused while another one of its name is present, unless an earlier version removed it
     /// ([`RestoreRefusal::PromptPresent`](memory_core::store::RestoreRefusal::PromptPresent)). If nothing has to be written, the call makes two reads, of all messages' metadata and of
     /// the prompt, and does not wait. Otherwise it takes an [exclusive turn](Self::exclusive). Within a turn use
     /// [`Session::ensure_system`].

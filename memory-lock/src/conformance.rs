@@ -14,7 +14,7 @@
 //!    it needs, such as a folder, are passed to [`Subject::keeping`].
 //! 3. [`Failures`] names each case that failed, and its finding.
 //!
-//! `memory-lock/tests/third_party.rs` in the repository is a whole backend over a map that uses only public
+//! `memory-lock/tests/lock/third_party.rs` in the repository is a whole backend over a map that uses only public
 //! items, made to be copied. The suite covers the behavior within one process. Test separately that leases
 //! are safe between processes, and when a server restarts.
 //!

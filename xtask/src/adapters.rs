@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::lint::OUTSIDE_TESTS;
 use crate::run::{Cmd, cargo, command};
 use crate::steps::Outcome;
 use crate::test::{Tally, count_libtest};
@@ -24,8 +23,6 @@ pub(crate) fn lint() -> Result<Outcome> {
         return Ok(missing);
     }
     ours("clippy").args(["--all-targets", "--", "-D", "warnings"]).run()?;
-    let lints = OUTSIDE_TESTS.iter().flat_map(|lint| ["-D", lint]);
-    ours("clippy").args(["--lib", "--", "-D", "warnings"]).args(lints).run()?;
     ours("doc").args(["--no-deps"]).env("RUSTDOCFLAGS", "-D warnings").run()?;
     Ok(Outcome::Passed)
 }
@@ -46,14 +43,22 @@ pub(crate) fn format() -> Cmd {
 
 /// Their Rust files and READMEs.
 pub(crate) fn sources() -> Result<Vec<(PathBuf, String)>> {
-    let folder = Path::new(MANIFEST).parent().context("the manifest is in a folder")?;
     let mut found = Vec::new();
-    for entry in
-        fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?
-    {
-        let path = entry.with_context(|| format!("cannot read {}", folder.display()))?.path();
+    for folder in folders()? {
+        found.extend(workspace::sources(&folder)?);
+    }
+    Ok(found)
+}
+
+/// The folders of the crates.
+pub(crate) fn folders() -> Result<Vec<PathBuf>> {
+    let folder = Path::new(MANIFEST).parent().context("the manifest is in a folder")?;
+    let told = || format!("cannot read {}", folder.display());
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).with_context(told)? {
+        let path = entry.with_context(told)?.path();
         if path.join("Cargo.toml").exists() {
-            found.extend(workspace::sources(&path)?);
+            found.push(path);
         }
     }
     Ok(found)

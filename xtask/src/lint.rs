@@ -1,12 +1,15 @@
 //! `cargo xtask lint`: looks at everything and writes nothing (but build artifacts).
 
-use anyhow::Result;
+use std::fs;
+
+use anyhow::{Result, ensure};
 use clap::builder::PossibleValuesParser;
 
 use crate::features::Forms;
 use crate::run::cargo;
 use crate::servers::CONTAINER_TESTS;
 use crate::steps::{Outcome, Steps, Strictness};
+use crate::workspace::Workspace;
 use crate::{
     adapters, alerts, features, layers, licenses, neighbors, package, prose, spelling, unused,
     waits,
@@ -34,10 +37,10 @@ const STEPS: [Step; 14] = [
     ("layers", layers::check),
     ("unused", unused::check),
     ("licenses", licenses::check),
+    ("panics", panics),
     ("package", package::check),
     ("neighbors", neighbors::check),
     ("clippy", clippy),
-    ("panics", panics),
     ("doc", doc),
     ("features", || features::check(Forms::All)),
 ];
@@ -59,7 +62,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     steps.finish(Strictness::from(args.strict))
 }
 
-/// Runs all steps of CI: of the forms of crates only those without features, because each form compiles its dependencies
+/// Runs all steps of CI: of the forms of crates only three without features, because each form compiles its dependencies
 /// anew.
 pub(crate) fn run_in_ci(steps: &mut Steps) {
     for (name, check) in STEPS {
@@ -107,7 +110,7 @@ fn fmt() -> Result<Outcome> {
 /// Lints of libraries and programs, which tests, benches and examples need not keep.
 ///
 /// Errors are values: no input, file, key or answer may panic the process. And only the command prints.
-pub(crate) const OUTSIDE_TESTS: [&str; 7] = [
+const OUTSIDE_TESTS: [&str; 7] = [
     "clippy::unwrap_used",
     "clippy::expect_used",
     "clippy::indexing_slicing",
@@ -123,11 +126,22 @@ fn clippy() -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// A table in a manifest cannot name targets, so these lints need a separate run, of libraries and programs.
+/// Checks that the root of each library and program turns these lints on, outside of its tests. A table in a manifest
+/// cannot name targets, and a separate run of clippy would compile everything again.
 fn panics() -> Result<Outcome> {
-    cargo(["clippy", "--lib", "--bins", "--all-features", "--", "-D", "warnings"])
-        .args(OUTSIDE_TESTS.iter().flat_map(|lint| ["-D", lint]))
-        .run()?;
+    let attribute = format!("#![cfg_attr(not(test),warn({}))]", OUTSIDE_TESTS.join(","));
+    let members = Workspace::load()?;
+    let folders = members.packages.iter().map(|package| package.dir().to_owned());
+    let mut missing = Vec::new();
+    for folder in folders.chain(adapters::folders()?) {
+        for root in ["src/lib.rs", "src/main.rs"].map(|root| folder.join(root)) {
+            let Ok(text) = fs::read_to_string(&root) else { continue };
+            if !text.split_whitespace().collect::<String>().contains(&attribute) {
+                missing.push(root.display().to_string());
+            }
+        }
+    }
+    ensure!(missing.is_empty(), "write {attribute} into: {}", missing.join(" "));
     Ok(Outcome::Passed)
 }
 

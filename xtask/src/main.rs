@@ -5,6 +5,18 @@
 //! file. `run.rs` starts processes, `steps.rs` times steps and prints their results, `workspace.rs` asks cargo for the
 //! members of the workspace.
 
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::print_stdout,
+        clippy::print_stderr
+    )
+)]
 #![expect(clippy::print_stderr, reason = "a command line tool talks to its terminal")]
 
 mod adapters;

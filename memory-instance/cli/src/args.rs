@@ -56,9 +56,10 @@ pub(crate) struct Common {
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) resource: Option<PathBuf>,
 
-    /// How tokens are counted without --resource: o200k_base, cl100k_base, or estimate, which loads no vocabulary
-    /// [default: the environment variable MEMORY_TOKENIZER; else o200k_base if it is built in, else estimate]
-    #[arg(long, global = true, value_name = "NAME", value_parser = tokenizer, conflicts_with = "resource")]
+    /// How tokens are counted without --resource, except in the demo: o200k_base, cl100k_base, or estimate, which
+    /// loads no vocabulary [default: the environment variable MEMORY_TOKENIZER; else o200k_base if it is built in,
+    /// else estimate]
+    #[arg(long, global = true, value_name = "NAME", value_parser = tokenizer)]
     pub(crate) tokenizer: Option<Tokenizer>,
 
     /// The project, the first part of the storage key
@@ -112,18 +113,30 @@ fn from_environment(name: &str, expected: &str) -> anyhow::Result<Option<String>
 }
 
 impl Common {
-    /// Takes the store and the tokenizer from the environment where the options are not given.
+    /// Takes the store from the environment where `--store` is not given.
     pub(crate) fn with_environment(mut self) -> anyhow::Result<Self> {
         if self.store.is_none() {
             self.store = from_environment(STORE_VARIABLE, "a store URL")?;
         }
-        if self.tokenizer.is_none()
-            && let Some(name) = from_environment(TOKENIZER_VARIABLE, "the name of a tokenizer")?
-        {
-            let wrong = |problem| usage(format!("{TOKENIZER_VARIABLE}={name}: {problem}"));
-            self.tokenizer = Some(tokenizer(&name).map_err(wrong)?);
+        // Not by clap, which compares global options only if they are in the same place of the line.
+        if self.resource.is_some() && self.tokenizer.is_some() {
+            return Err(usage(
+                "--tokenizer cannot be used with --resource, which names the tokenizer",
+            ));
         }
         Ok(self)
+    }
+
+    /// The tokenizer of the built-in resource: the option, else that of the environment, else the default.
+    fn built_in_tokenizer(&self) -> anyhow::Result<Option<Tokenizer>> {
+        if self.tokenizer.is_some() {
+            return Ok(self.tokenizer);
+        }
+        let Some(name) = from_environment(TOKENIZER_VARIABLE, "the name of a tokenizer")? else {
+            return Ok(DEFAULT_TOKENIZER);
+        };
+        let wrong = |problem| usage(format!("{TOKENIZER_VARIABLE}={name}: {problem}"));
+        tokenizer(&name).map(Some).map_err(wrong)
     }
 
     /// The resource that the user gave, or the built-in one.
@@ -132,7 +145,7 @@ impl Common {
             Some(path) => read_resource(path),
             None => {
                 let mut resource = built_in_resource();
-                resource.tokenizer = self.tokenizer.or(resource.tokenizer);
+                resource.tokenizer = self.built_in_tokenizer()?;
                 Ok(resource)
             }
         }

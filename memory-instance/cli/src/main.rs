@@ -4,6 +4,19 @@
 //! and 2 after a mistake in the command line; in both error cases one line on stderr names the place and the
 //! remedy.
 
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::print_stdout,
+        clippy::print_stderr
+    )
+)]
+
 mod args;
 mod encoding;
 mod erase;

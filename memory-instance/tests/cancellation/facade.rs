@@ -90,6 +90,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "MemoryInstance::stats",
     "MemoryInstance::token_count",
     "MemoryInstance::undo_flush",
+    "MemoryInstance::undo_flush, of a removal with a system prompt",
     "MemoryInstance::update_metadata",
     "MemoryInstance::version",
     "MemoryInstance::watch",
@@ -310,7 +311,8 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             assert!(cleared == all || (cleared == 0 && done.is_none()), "{what}: {cleared}");
             done.is_some()
         }
-        "MemoryInstance::undo_flush" => {
+        "MemoryInstance::undo_flush"
+        | "MemoryInstance::undo_flush, of a removal with a system prompt" => {
             let before = memory.messages().await.unwrap();
             let outline = case.outline().await;
             let mut splice = Splice::of(&outline);
@@ -318,6 +320,10 @@ pub(crate) async fn cut_off(case: &Case<'_>, operation: &str, cut: Cut) -> bool 
             let id = uuid::Uuid::from_u128(fastrand::u128(..));
             let mut receipt = FlushReceipt::new(id, "test", outline.metas[0].created_at);
             receipt.evicted = splice.evicted.iter().copied().collect();
+            if operation.contains("prompt") {
+                receipt.named =
+                    vec![MessageId::new(uuid::Builder::from_custom_bytes([7; 16]).into_uuid())];
+            }
             splice.receipt = Some(receipt);
             splice.archive = Some(Retention::forever());
             let store = &case.world.store;

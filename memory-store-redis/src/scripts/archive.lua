@@ -195,14 +195,18 @@ local function text_bytes(message)
 end
 
 -- The bytes of the texts of the messages at these places: exact for at most 1,000 messages and 1 MiB, because more
--- would block the server for long. Otherwise an estimate, from SAMPLED messages at regular distances.
+-- would block the server for long. Otherwise an estimate, from one message of each of SAMPLED parts of equal length. Its
+-- distance from the beginning of the part varies, because a conversation may have long messages at regular distances.
 local function bytes_of(ranges, messages)
-  local step, before, target, fields = messages > EXACT and messages / SAMPLED or 1, 0, 0, {}
+  local step, before, sampled, fields = messages > EXACT and messages / SAMPLED or 1, 0, 0, {}
+  local function target()
+    return math.floor(sampled * step) + sampled * 7919 % math.max(math.floor(step), 1)
+  end
   for at = 1, #ranges, 2 do
     local count = ranges[at + 1] - ranges[at] + 1
-    while target < before + count and target < messages do
-      fields[#fields + 1] = 'm' .. text_of(ranges[at] + math.floor(target) - before)
-      target = target + step
+    while target() < math.min(before + count, messages) do
+      fields[#fields + 1] = 'm' .. text_of(ranges[at] + target() - before)
+      sampled = sampled + 1
     end
     before = before + count
   end

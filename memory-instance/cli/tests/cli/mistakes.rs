@@ -333,8 +333,13 @@ fn unknown_tokenizer_lists_the_known_ones() {
     let mut command = folder.command(["import", "x"]);
     let said = Said::from(command.env("MEMORY_TOKENIZER", "gpt").output().unwrap());
     assert!(said.code == Some(2) && said.err.contains(known), "{said:?}");
-    let said = folder.run("import x --tokenizer estimate --resource r.yaml");
-    assert!(said.code == Some(2) && said.err.contains("cannot be used with"), "{said:?}");
+    for line in [
+        "import x --tokenizer estimate --resource r.yaml",
+        "--tokenizer estimate import x --resource r.yaml",
+    ] {
+        let said = folder.run(line);
+        assert!(said.code == Some(2) && said.err.contains("cannot be used with"), "{said:?}");
+    }
 }
 
 #[test]

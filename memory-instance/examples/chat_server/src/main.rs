@@ -11,6 +11,18 @@
 //!
 //! Ctrl-C or SIGTERM ends it. After a restart it continues the earlier chats.
 
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::print_stdout,
+        clippy::print_stderr
+    )
+)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
 
 use std::error::Error;

@@ -275,6 +275,29 @@ async fn erasure_deletes_whole_overdue_removals() {
     assert_eq!(stored(&server, &store, &k).await, [99, 0]);
 }
 
+/// Of a long removal the bytes are estimated: also if each fourth message is long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regular_long_messages_are_measured() {
+    let server = Server::start().await;
+    let store = store(server.url()).await;
+    for count in [1_200_u64, 2_000, 3_000] {
+        let k = key(&count.to_string());
+        let long = "long ".repeat(200);
+        for first in (0..count).step_by(500) {
+            let texts: Vec<_> = (first..(first + 500).min(count))
+                .map(|at| if at % 4 == 3 { &*long } else { "short" })
+                .collect();
+            let batch = support::batch(write(1, first + 1), &texts);
+            store.append(&k, Access::OPEN, &batch).await.unwrap();
+        }
+        evict(&store, &k, count.into(), places(1..=count), FOREVER).await;
+        let [removal] = &removals(&store, &k).await[..] else { panic!("one removal") };
+        let expected = count / 4 * 1_000;
+        let difference = removal.bytes.abs_diff(expected);
+        assert!(difference * 4 < expected, "{} bytes instead of {expected}", removal.bytes);
+    }
+}
+
 /// A script drops at most 1,000 removals, because it reads each.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lowered_bound_drops_many_removals_in_parts() {
