@@ -12,7 +12,7 @@ use genai::Client;
 use genai::adapter::AdapterKind;
 use genai::chat::{ChatMessage, Tool, ToolResponse};
 use genai::resolver::{AuthData, Endpoint};
-use memory_genai::{GenaiMemory, answer_message, usage_from_genai};
+use memory_genai::{GenaiMemory, answer_message};
 use memory_instance::{MemoryManager, MemoryResource, WindowOptions};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -73,12 +73,8 @@ async fn turn(client: &Client, chat: &GenaiMemory, question: &str) -> Result<Str
         .with_schema(json!({"type": "object", "properties": {"city": {"type": "string"}}}));
     chat.append(&[ChatMessage::user(question)]).await?;
     loop {
-        let chat_window = chat.request().await?;
-        let request = chat_window.request.with_tools([weather.clone()]);
+        let request = chat.request().await?.with_tools([weather.clone()]);
         let response = client.exec_chat(MODEL, request, None).await?;
-        if let Some(usage) = usage_from_genai(&response.usage) {
-            chat.memory().calibrate(chat_window.window.anchor(), usage).await?;
-        }
         let mut messages = vec![answer_message(&response)];
         let results = response.tool_calls().into_iter().map(|call| {
             let city = call.fn_arguments["city"].as_str().unwrap_or("here");

@@ -1,11 +1,12 @@
 //! A memory as the history of chat requests.
 
-use genai::chat::{ChatMessage, ChatRequest, ChatResponse, Usage as ChatUsage};
-use memory_instance::{
-    Appended, ContextWindow, MemoryError, MemoryInstance, Message, NewestUnit, Role, Usage,
-    WindowOptions, WriteId,
-};
+use std::fmt;
 
+use genai::chat::{ChatMessage, ChatRequest, ChatResponse};
+use memory_adapter::History;
+use memory_instance::{Appended, MemoryError, MemoryInstance, WindowOptions, WriteId};
+
+use crate::calls::answer_open_calls;
 use crate::read::genai_from_messages;
 use crate::write::messages_from_genai;
 
@@ -29,27 +30,26 @@ use crate::write::messages_from_genai;
 /// let chat = GenaiMemory::new(manager.memory("support", "case-4711")?).with_window(window);
 ///
 /// chat.append(&[ChatMessage::user("Where is my parcel?")]).await?;
-/// let request = chat.request().await?.request;
+/// let request = chat.request().await?;
 /// assert_eq!(request.system.as_deref(), Some("You help customers."));
 /// assert_eq!(request.messages.len(), 1);
 /// // let response = client.exec_chat("gpt-5-mini", request, None).await?;
 /// // chat.append(&[answer_message(&response)]).await?;
 /// # Ok(()) }
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct GenaiMemory {
     memory: MemoryInstance,
     window: Option<WindowOptions>,
 }
 
-/// A chat request, and the window that it shows.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct ChatWindow {
-    /// The request: the system prompt of the options and the messages of the window. Add tools, and send it.
-    pub request: ChatRequest,
-    /// The window, such as for [`calibrate`](MemoryInstance::calibrate).
-    pub window: ContextWindow,
+impl fmt::Debug for GenaiMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The system prompt of the window may be confidential.
+        let budget = self.window.as_ref().map(|window| window.budget);
+        let mut debug = f.debug_struct("GenaiMemory");
+        debug.field("key", self.memory.key()).field("budget", &budget).finish_non_exhaustive()
+    }
 }
 
 impl GenaiMemory {
@@ -61,10 +61,11 @@ impl GenaiMemory {
 
     /// Sets the window of the requests. Default: the whole budget of the resource, in tokens.
     ///
-    /// Genai gets messages as they were stored, so [`NewestUnit::Truncate`] has no effect.
+    /// Genai renders the request from messages as they were stored, so a profile and
+    /// [`NewestUnit::Truncate`](memory_instance::NewestUnit::Truncate) have no effect.
     #[must_use]
     pub fn with_window(self, options: WindowOptions) -> Self {
-        Self { window: Some(options.with_newest(NewestUnit::Error)), ..self }
+        Self { window: Some(options), ..self }
     }
 
     /// The memory.
@@ -74,22 +75,23 @@ impl GenaiMemory {
     }
 
     /// A request with the newest messages that fit the window, the critical ones and the summary of what a flush
-    /// removed. Calls come with their results.
+    /// removed, which is a message of the user unless the window or the resource chooses another role. The system
+    /// prompt is that of the window. Calls come with their results; a call without one is answered by a text that says
+    /// so, which is not stored. Add tools, and send it.
+    ///
+    /// All messages of the memory are read. If the newest ones exceed the window by their reasoning and custom parts,
+    /// they are in the request all the same.
     ///
     /// # Errors
-    /// As [`MemoryInstance::window`].
+    /// [`MemoryError::Store`], and [`MemoryError::Context`] if the critical and the newest messages do not fit.
     ///
     /// # Cancel safety
     /// Reads have no effect.
-    pub async fn request(&self) -> Result<ChatWindow, MemoryError> {
-        let options = match &self.window {
-            Some(options) => options.clone(),
-            None => WindowOptions::new(self.memory.resource().policy()?.max_tokens),
-        };
-        let system = options.system.clone();
-        let window = whole_window(&self.memory, options).await?;
-        let request = ChatRequest { system, ..genai_from_messages(&window.messages).into() };
-        Ok(ChatWindow { request, window })
+    pub async fn request(&self) -> Result<ChatRequest, MemoryError> {
+        let history = History::read(&self.memory, self.window.as_ref()).await?;
+        let messages = answer_open_calls(genai_from_messages(&history.messages), &history);
+        let system = self.window.as_ref().and_then(|window| window.system.clone());
+        Ok(ChatRequest { system, ..messages.into() })
     }
 
     /// Appends messages contiguously, all or nothing, even if others append at the same time: a question, an answer, calls
@@ -153,63 +155,4 @@ pub fn answer_message(response: &ChatResponse) -> ChatMessage {
         return message;
     }
     message.with_reasoning_content(response.reasoning_content.clone())
-}
-
-/// The input tokens that the provider reported with an answer, for [`MemoryInstance::calibrate`]. `None` if it reported
-/// none. The window must have been the whole input: append the question before the request is made.
-#[must_use]
-pub fn usage_from_genai(usage: &ChatUsage) -> Option<Usage> {
-    u64::try_from(usage.prompt_tokens?).ok().map(Usage::new)
-}
-
-/// How many smaller windows are tried at most.
-const ROUNDS: usize = 6;
-
-/// A window whose stored messages fit the budget with everything that is in them.
-///
-/// A window counts what its own request has, and that has no reasoning of genai's messages, which genai sends again. So
-/// smaller windows are tried, the largest that fits is returned, or one with at least three quarters of the budget. If
-/// the newest messages alone do not fit, they are returned.
-async fn whole_window(
-    memory: &MemoryInstance,
-    options: WindowOptions,
-) -> Result<ContextWindow, MemoryError> {
-    let allowed = options.budget.saturating_sub(options.reserved());
-    let system = options.system.as_ref().map_or(0, |text| memory.count(&Message::system(text)));
-    let whole = |window: &ContextWindow| {
-        let messages = window.messages.iter().map(|message| memory.count(message));
-        messages.fold(system, u64::saturating_add)
-    };
-    let mut over = memory.window(&options).await?;
-    if whole(&over) <= allowed {
-        return Ok(over);
-    }
-    let (mut best, mut low, mut high) = (None, 0, allowed);
-    for _ in 0..ROUNDS {
-        let limit = u64::midpoint(low, high);
-        if limit == low {
-            break;
-        }
-        let tools = options.tools.saturating_add(allowed.saturating_sub(limit));
-        match memory.window(&options.clone().with_tools(tools)).await {
-            Ok(window) if !starts_at_user(&window) => low = limit,
-            Ok(window) if whole(&window) > allowed => (over, high) = (window, limit),
-            Ok(window) => {
-                let is_full = whole(&window) >= allowed / 4 * 3;
-                (best, low) = (Some(window), limit);
-                if is_full {
-                    break;
-                }
-            }
-            Err(MemoryError::Context { .. }) => low = limit,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(best.unwrap_or(over))
-}
-
-/// Whether the conversation starts at a message of the user, which many APIs require.
-fn starts_at_user(window: &ContextWindow) -> bool {
-    let mut roles = window.messages.iter().map(Message::role);
-    roles.find(|role| !matches!(role, Role::System | Role::Developer)) == Some(&Role::User)
 }

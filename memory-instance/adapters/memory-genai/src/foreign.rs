@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 const UNNAMED: &str = "tool";
 
 pub(crate) fn read(message: &Message, read: &mut Vec<ChatMessage>) {
-    let own = match message.role() {
+    let speaker = match message.role() {
         Role::System | Role::Developer => {
             return read.push(ChatMessage::system(message.text().into_owned()));
         }
@@ -25,11 +25,11 @@ pub(crate) fn read(message: &Message, read: &mut Vec<ChatMessage>) {
         _ => read.push(ChatMessage::new(role.clone(), part)),
     };
     message.read(&mut |part| match part {
-        Part::Text(text) => add(&own, ContentPart::Text(text.text.into_owned())),
-        Part::Data(json) => add(&own, ContentPart::Text(json.to_string())),
+        Part::Text(text) => add(&speaker, ContentPart::Text(text.text.into_owned())),
+        Part::Data(json) => add(&speaker, ContentPart::Text(json.to_string())),
         Part::Media(medium) => {
             if let Some(part) = medium_of(&medium) {
-                add(&own, part);
+                add(&speaker, part);
             }
         }
         Part::Reasoning(part) if !part.text.trim().is_empty() => {

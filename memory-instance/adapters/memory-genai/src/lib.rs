@@ -12,11 +12,12 @@
     )
 )]
 
+mod calls;
 mod conversation;
 mod foreign;
 mod read;
 mod write;
 
-pub use conversation::{ChatWindow, GenaiMemory, answer_message, usage_from_genai};
+pub use conversation::{GenaiMemory, answer_message};
 pub use read::genai_from_messages;
 pub use write::{message_from_genai, messages_from_genai};

@@ -72,7 +72,7 @@ pub fn message_from_genai(message: &ChatMessage) -> Message {
     if let Some(Ok(options)) = message.options.as_ref().map(serde_json::to_value) {
         rest.insert(MESSAGE_OPTIONS.into(), options);
     }
-    let stored = with_options(json!({"role": role, "content": content}), rest);
+    let stored = with_provider_options(json!({"role": role, "content": content}), rest);
     match Json::from(stored) {
         Json::Object(object) => Message::from(object),
         _ => Message::from(JsonObject::new()),
@@ -80,7 +80,7 @@ pub fn message_from_genai(message: &ChatMessage) -> Message {
 }
 
 /// Adds what only genai reads.
-fn with_options(mut block: Value, rest: Map<String, Value>) -> Value {
+fn with_provider_options(mut block: Value, rest: Map<String, Value>) -> Value {
     if let Some(block) = block.as_object_mut() {
         block.insert(OPTIONS.into(), Value::from_iter([(GENAI, Value::Object(rest))]));
     }
@@ -117,7 +117,7 @@ fn part(part: &ContentPart) -> Value {
             json!({"type": "custom", "kind": "genai.custom"})
         }
     };
-    with_options(block, rest)
+    with_provider_options(block, rest)
 }
 
 fn file(binary: &Binary) -> Value {
@@ -131,7 +131,7 @@ fn file(binary: &Binary) -> Value {
     };
     let (kind, key) = if binary.is_image() { ("image", "image") } else { ("file", "data") };
     let block = json!({"type": kind, key: data, "mediaType": binary.content_type});
-    with_options(with_text(block, "filename", binary.name.as_deref()), rest)
+    with_provider_options(with_text(block, "filename", binary.name.as_deref()), rest)
 }
 
 fn tool_call(call: &ToolCall) -> Value {
@@ -145,7 +145,7 @@ fn tool_call(call: &ToolCall) -> Value {
         "toolName": call.fn_name,
         "input": call.fn_arguments,
     });
-    with_options(block, rest)
+    with_provider_options(block, rest)
 }
 
 fn tool_result(response: &ToolResponse) -> Value {

@@ -1,15 +1,17 @@
 //! Conversations through [`GenaiMemory`].
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
 use genai::ModelIden;
 use genai::adapter::AdapterKind;
 use genai::chat::{
     ChatMessage, ChatResponse, ChatRole, ContentPart, MessageContent, ToolCall, ToolResponse, Usage,
 };
-use memory_genai::{
-    GenaiMemory, answer_message, genai_from_messages, message_from_genai, usage_from_genai,
-};
+use memory_genai::{GenaiMemory, answer_message, genai_from_messages, message_from_genai};
 use memory_instance::{
-    Calibrated, ErrorCode, FlushMode, MemoryManager, MemoryResource, WindowOptions, WriterId,
+    ErrorCode, FlushMode, MemoryManager, MemoryResource, WindowOptions, WriterId,
 };
 use serde_json::{Value, json};
 
@@ -41,7 +43,7 @@ fn turn(tag: &str) -> Vec<ChatMessage> {
 }
 
 async fn messages(chat: &GenaiMemory) -> Vec<ChatMessage> {
-    chat.request().await.unwrap().request.messages
+    chat.request().await.unwrap().messages
 }
 
 fn response(content: Vec<ContentPart>, reasoning: Option<&str>) -> ChatResponse {
@@ -64,10 +66,10 @@ async fn requests_have_the_system_prompt_and_turns() {
     chat.append(&turn("one")).await.unwrap();
     chat.append(&turn("two")).await.unwrap();
     let window = WindowOptions::new(8_000).with_system("You help.");
-    let request = chat.clone().with_window(window).request().await.unwrap().request;
+    let request = chat.clone().with_window(window).request().await.unwrap();
     assert_eq!(request.system.as_deref(), Some("You help."));
     assert_eq!(json!(request.messages), json!([turn("one"), turn("two")].concat()));
-    assert_eq!(chat.request().await.unwrap().request.system, None);
+    assert_eq!(chat.request().await.unwrap().system, None);
 }
 
 #[tokio::test]
@@ -151,24 +153,53 @@ async fn repeated_append_has_no_effect() {
     assert_eq!(json!(messages(&chat).await), json!(turn("one")));
 }
 
+/// Polls a future at most this many times, and drops it. Returns whether it ended before.
+async fn ends_within(polls: usize, future: impl Future<Output = ()>) -> bool {
+    let mut future = pin!(future);
+    let mut left = polls;
+    poll_fn(|context| {
+        if left == 0 {
+            return Poll::Ready(false);
+        }
+        left -= 1;
+        future.as_mut().poll(context).map(|()| true)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn dropped_append_leaves_all_or_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("memory.db").display());
+    let manager = MemoryManager::builder()
+        .with_resource(MemoryResource::new("support", 100_000))
+        .open(&url)
+        .await
+        .unwrap();
+    let (turn, write) = (turn("one"), WriterId::named("jobs").write(17));
+    for polls in 0.. {
+        let chat = |key: String| GenaiMemory::new(manager.memory("support", &key).unwrap());
+        let dropped = chat(format!("case-{polls}"));
+        let append = async { drop(dropped.append(&turn).await.unwrap()) };
+        let has_ended = ends_within(polls, append).await;
+        let all = messages(&dropped).await;
+        let is_whole = json!(all) == json!(turn);
+        assert!(is_whole || all.is_empty() && !has_ended, "{polls} polls: {all:?}");
+        let dropped = chat(format!("job-{polls}"));
+        ends_within(polls, async { drop(dropped.append_as(write, &turn).await.unwrap()) }).await;
+        dropped.append_as(write, &turn).await.unwrap();
+        assert_eq!(json!(messages(&dropped).await), json!(turn), "{polls} polls");
+        if has_ended {
+            assert!(polls > 1, "the append was never dropped");
+            break;
+        }
+    }
+}
+
 #[tokio::test]
 async fn nothing_cannot_be_appended() {
     let error = chat("memory://").await.append(&[]).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::InvalidOperation);
-}
-
-#[tokio::test]
-async fn reported_usage_calibrates_later_windows() {
-    let chat = chat("memory://").await;
-    chat.append(&turn("one")).await.unwrap();
-    let window = chat.request().await.unwrap().window;
-    let tokens = i32::try_from(window.tokens).unwrap() + 25;
-    let usage = usage_from_genai(&Usage { prompt_tokens: Some(tokens), ..Usage::default() });
-    let calibrated = chat.memory().calibrate(window.anchor(), usage.unwrap()).await.unwrap();
-    assert_eq!(calibrated, Calibrated::Applied { excess: 25 });
-    assert_eq!(usage_from_genai(&Usage::default()), None);
-    let negative = Usage { prompt_tokens: Some(-1), ..Usage::default() };
-    assert_eq!(usage_from_genai(&negative), None);
 }
 
 #[test]

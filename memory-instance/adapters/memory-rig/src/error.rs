@@ -1,5 +1,8 @@
 //! The error within rig's memory errors.
 
+use std::error::Error;
+use std::fmt;
+
 use memory_instance::{ErrorCode, MemoryError, PreparedAppend};
 
 /// Why an operation of a [`RigMemory`](crate::RigMemory) failed: the source of
@@ -23,31 +26,46 @@ use memory_instance::{ErrorCode, MemoryError, PreparedAppend};
 /// assert!(error.to_string().starts_with("not_found: "));
 /// # Ok(()) }
 /// ```
-#[derive(Debug, thiserror::Error)]
-#[error("{}: {source}", .source.code())]
-pub struct ConversationError {
-    #[from]
-    source: MemoryError,
-}
+#[derive(Debug)]
+pub struct ConversationError(MemoryError);
 
 impl ConversationError {
     /// The stable code.
     #[must_use]
     pub fn code(&self) -> ErrorCode {
-        self.source.code()
+        self.0.code()
     }
 
     /// The error of the memory.
     #[must_use]
     pub const fn memory_error(&self) -> &MemoryError {
-        &self.source
+        &self.0
     }
 
     /// The batch of an append that failed, to be [sent](memory_instance::MemoryInstance::send) again any number of
     /// times. `None` for other operations, and for a batch that no retry can store.
     #[must_use]
     pub fn into_prepared(self) -> Option<PreparedAppend> {
-        self.source.into_prepared()
+        self.0.into_prepared()
+    }
+}
+
+impl fmt::Display for ConversationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.code(), self.0)
+    }
+}
+
+impl Error for ConversationError {
+    /// The source of the error of the memory, whose text is in that of this error.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
+
+impl From<MemoryError> for ConversationError {
+    fn from(error: MemoryError) -> Self {
+        Self(error)
     }
 }
 

@@ -25,25 +25,25 @@ pub(crate) fn read(message: &Message, tools: &mut Tools, read: &mut Vec<RigMessa
     let start = read.len();
     message.read(&mut |part| match part {
         Part::Text(text) if is_assistant => {
-            say(read, start, AssistantContent::text(&*text.text));
+            add_to_assistant(read, start, AssistantContent::text(&*text.text));
         }
-        Part::Text(text) => ask(read, start, UserContent::text(&*text.text)),
+        Part::Text(text) => add_to_user(read, start, UserContent::text(&*text.text)),
         Part::Data(json) if is_assistant => {
-            say(read, start, AssistantContent::text(json.to_string()));
+            add_to_assistant(read, start, AssistantContent::text(json.to_string()));
         }
-        Part::Data(json) => ask(read, start, UserContent::text(json.to_string())),
+        Part::Data(json) => add_to_user(read, start, UserContent::text(json.to_string())),
         Part::Media(medium) if is_assistant => {
             if let Some(image) = image(&medium) {
-                say(read, start, AssistantContent::Image(image));
+                add_to_assistant(read, start, AssistantContent::Image(image));
             }
         }
         Part::Media(medium) => {
             if let Some(content) = medium_of_user(&medium) {
-                ask(read, start, content);
+                add_to_user(read, start, content);
             }
         }
         Part::Reasoning(part) if !part.text.trim().is_empty() => {
-            say(read, start, AssistantContent::Reasoning(Reasoning::new(&*part.text)));
+            add_to_assistant(read, start, AssistantContent::Reasoning(Reasoning::new(&*part.text)));
         }
         Part::Call(call) if !call.provider_run => {
             let Some(name) = name(Some(call.name)) else { return };
@@ -53,11 +53,15 @@ pub(crate) fn read(message: &Message, tools: &mut Tools, read: &mut Vec<RigMessa
                 Arguments::Json(json) => ToolFunction::new(name, json.to_value()),
                 other => ToolFunction::parse(name, &other.to_text()),
             };
-            say(read, start, AssistantContent::ToolCall(ToolCall::from_wire(id, function)));
+            add_to_assistant(
+                read,
+                start,
+                AssistantContent::ToolCall(ToolCall::from_wire(id, function)),
+            );
         }
         Part::Result(result) if !result.provider_run => {
             if let Some(result) = result_of(&result, tools) {
-                ask(read, start, UserContent::ToolResult(result));
+                add_to_user(read, start, UserContent::ToolResult(result));
             }
         }
         _ => {}
@@ -65,7 +69,7 @@ pub(crate) fn read(message: &Message, tools: &mut Tools, read: &mut Vec<RigMessa
 }
 
 /// Adds content of the assistant, in the same turn if the message has one open.
-fn say(read: &mut Vec<RigMessage>, start: usize, content: AssistantContent) {
+fn add_to_assistant(read: &mut Vec<RigMessage>, start: usize, content: AssistantContent) {
     match read.get_mut(start..).and_then(<[_]>::last_mut) {
         Some(RigMessage::Assistant(turn)) => turn.content.push(content),
         _ => read.push(RigMessage::Assistant(AssistantMessage::new(vec![content]))),
@@ -73,7 +77,7 @@ fn say(read: &mut Vec<RigMessage>, start: usize, content: AssistantContent) {
 }
 
 /// Adds content of the user, in the same message if the last one is of the user.
-fn ask(read: &mut Vec<RigMessage>, start: usize, added: UserContent) {
+fn add_to_user(read: &mut Vec<RigMessage>, start: usize, added: UserContent) {
     match read.get_mut(start..).and_then(<[_]>::last_mut) {
         Some(RigMessage::User { content }) => content.push(added),
         _ => read.push(RigMessage::User { content: vec![added] }),
@@ -107,7 +111,7 @@ fn image(medium: &MediaPart<'_>) -> Option<Image> {
     if medium.kind != MediaKind::Image {
         return None;
     }
-    let media_type = typed::<ImageMediaType>(medium, "image");
+    let media_type = media_type::<ImageMediaType>(medium, "image");
     let detail = medium.detail.and_then(|detail| detail.parse().ok());
     Some(Image { data: source(medium)?, media_type, detail, native: None })
 }
@@ -117,23 +121,23 @@ fn medium_of_user(medium: &MediaPart<'_>) -> Option<UserContent> {
         MediaKind::Image => UserContent::Image(image(medium)?),
         MediaKind::Audio => UserContent::Audio(Audio {
             data: source(medium)?,
-            media_type: typed::<AudioMediaType>(medium, "audio"),
+            media_type: media_type::<AudioMediaType>(medium, "audio"),
         }),
         MediaKind::Video => UserContent::Video(Video {
             data: source(medium)?,
-            media_type: typed::<VideoMediaType>(medium, "video"),
+            media_type: media_type::<VideoMediaType>(medium, "video"),
             additional_params: None,
         }),
         _ => UserContent::Document(Document {
             data: source(medium)?,
-            media_type: typed::<DocumentMediaType>(medium, "application"),
+            media_type: media_type::<DocumentMediaType>(medium, "application"),
             additional_params: None,
         }),
     })
 }
 
 /// The media type, which may be only its last part, such as `wav`.
-fn typed<T: MimeType>(medium: &MediaPart<'_>, kind: &str) -> Option<T> {
+fn media_type<T: MimeType>(medium: &MediaPart<'_>, kind: &str) -> Option<T> {
     let name = medium.media_type?;
     T::from_mime_type(name).or_else(|| T::from_mime_type(&format!("{kind}/{name}")))
 }

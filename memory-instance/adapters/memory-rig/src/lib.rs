@@ -12,6 +12,7 @@
     )
 )]
 
+mod calls;
 mod error;
 mod foreign;
 mod media;

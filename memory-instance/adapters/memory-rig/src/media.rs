@@ -8,7 +8,7 @@ use rig_core::message::{
 use rig_core::serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use crate::write::{object, with_options};
+use crate::write::{object, with_provider_options};
 
 /// How rig names the form of a source.
 const RAW: &str = "raw";
@@ -23,7 +23,7 @@ pub(crate) fn write(kind: &str, mut rest: Map<String, Value>) -> Map<String, Val
     if kind == "document" && source == STRING {
         // The model reads it, so it is counted, searched and redacted as a text.
         rest.insert("type".into(), kind.into());
-        return with_options(object(json!({"type": "text", "text": value})), rest);
+        return with_provider_options(object(json!({"type": "text", "text": value})), rest);
     }
     let data = match source.as_str() {
         FILE_ID => json!({ FILE_ID: value }),
@@ -35,7 +35,7 @@ pub(crate) fn write(kind: &str, mut rest: Map<String, Value>) -> Map<String, Val
         if let Some(media_type) = media_type {
             block.insert("mediaType".into(), media_type.into());
         }
-        return with_options(block, rest);
+        return with_provider_options(block, rest);
     }
     let media_type = media_type.unwrap_or(match kind {
         "audio" => "audio/*",
@@ -43,7 +43,10 @@ pub(crate) fn write(kind: &str, mut rest: Map<String, Value>) -> Map<String, Val
         _ => "application/octet-stream",
     });
     rest.insert("type".into(), kind.into());
-    with_options(object(json!({"type": "file", "data": data, "mediaType": media_type})), rest)
+    with_provider_options(
+        object(json!({"type": "file", "data": data, "mediaType": media_type})),
+        rest,
+    )
 }
 
 /// An image in the output of a tool.
@@ -61,7 +64,7 @@ pub(crate) fn write_output(mut rest: Map<String, Value>) -> Map<String, Value> {
             json!({"type": "image-data", "data": value, "mediaType": media_type})
         }
     };
-    with_options(object(block), rest)
+    with_provider_options(object(block), rest)
 }
 
 /// The block of rig for a part of type `image` or `file`.

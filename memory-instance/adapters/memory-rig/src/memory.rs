@@ -3,15 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use memory_instance::{
-    ContextWindow, MemoryError, MemoryInstance, MemoryManager, Message as StoredMessage,
-    NewestUnit, Role, WindowOptions, WriteId,
-};
+use memory_adapter::History;
+use memory_instance::{MemoryError, MemoryInstance, MemoryManager, WindowOptions, WriteId};
 use rig_core::id::ConversationId;
 use rig_core::memory::{ConversationMemory, MemoryError as RigMemoryError};
 use rig_core::message::Message;
 use rig_core::wasm_compat::WasmBoxedFuture;
 
+use crate::calls::answer_open_calls;
 use crate::error::ConversationError;
 use crate::read::rig_from_messages;
 use crate::write::messages_from_rig;
@@ -88,10 +87,11 @@ impl RigMemory {
     ///
     /// The preamble, the tools, the prompt and the answer of the agent are in the same request, so set aside their
     /// tokens: [`with_system`](WindowOptions::with_system) takes the preamble, which is counted and not returned. Rig
-    /// gets messages as they were stored, so [`NewestUnit::Truncate`] has no effect.
+    /// renders the request from messages as they were stored, so a profile and
+    /// [`NewestUnit::Truncate`](memory_instance::NewestUnit::Truncate) have no effect.
     #[must_use]
     pub fn with_window(self, options: WindowOptions) -> Self {
-        Self { window: Some(Arc::new(options.with_newest(NewestUnit::Error))), ..self }
+        Self { window: Some(Arc::new(options)), ..self }
     }
 
     /// The memory of a conversation. No request is made.
@@ -148,14 +148,8 @@ impl RigMemory {
 
     async fn load_window(&self, id: &ConversationId) -> Result<Vec<Message>, ConversationError> {
         let memory = self.memory(id)?;
-        let options = match &self.window {
-            Some(options) => WindowOptions::clone(options),
-            None => WindowOptions::new(
-                memory.resource().policy().map_err(MemoryError::from)?.max_tokens,
-            ),
-        };
-        let window = whole_window(&memory, options).await?;
-        Ok(rig_from_messages(&window.messages))
+        let history = History::read(&memory, self.window.as_deref()).await?;
+        Ok(answer_open_calls(rig_from_messages(&history.messages), &history))
     }
 
     async fn append_turn(
@@ -176,69 +170,23 @@ impl RigMemory {
     }
 }
 
-/// How many smaller windows are tried at most.
-const ROUNDS: usize = 6;
-
-/// A window whose stored messages fit the budget with everything that is in them.
-///
-/// A window counts what its own request has, and that has no reasoning of rig's messages, which rig sends again. So
-/// smaller windows are tried, the largest that fits is returned, or one with at least three quarters of the budget. If
-/// the newest messages alone do not fit, they are returned.
-async fn whole_window(
-    memory: &MemoryInstance,
-    options: WindowOptions,
-) -> Result<ContextWindow, MemoryError> {
-    let allowed = options.budget.saturating_sub(options.reserved());
-    let system =
-        options.system.as_ref().map_or(0, |text| memory.count(&StoredMessage::system(text)));
-    let whole = |window: &ContextWindow| {
-        let messages = window.messages.iter().map(|message| memory.count(message));
-        messages.fold(system, u64::saturating_add)
-    };
-    let mut over = memory.window(&options).await?;
-    if whole(&over) <= allowed {
-        return Ok(over);
-    }
-    let (mut best, mut low, mut high) = (None, 0, allowed);
-    for _ in 0..ROUNDS {
-        let limit = u64::midpoint(low, high);
-        if limit == low {
-            break;
-        }
-        let tools = options.tools.saturating_add(allowed.saturating_sub(limit));
-        match memory.window(&options.clone().with_tools(tools)).await {
-            Ok(window) if !starts_at_user(&window) => low = limit,
-            Ok(window) if whole(&window) > allowed => (over, high) = (window, limit),
-            Ok(window) => {
-                let is_full = whole(&window) >= allowed / 4 * 3;
-                (best, low) = (Some(window), limit);
-                if is_full {
-                    break;
-                }
-            }
-            Err(MemoryError::Context { .. }) => low = limit,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(best.unwrap_or(over))
-}
-
-/// Whether the conversation starts at a message of the user, which many APIs require.
-fn starts_at_user(window: &ContextWindow) -> bool {
-    let mut roles = window.messages.iter().map(StoredMessage::role);
-    roles.find(|role| !matches!(role, Role::System | Role::Developer)) == Some(&Role::User)
-}
-
 impl fmt::Debug for RigMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RigMemory").field("window", &self.window).finish_non_exhaustive()
+        // The system prompt of the window may be confidential.
+        let budget = self.window.as_ref().map(|window| window.budget);
+        f.debug_struct("RigMemory").field("budget", &budget).finish_non_exhaustive()
     }
 }
 
 /// Dropping a future leaves the memory with all of a turn or with nothing of it, and cleared or not.
 impl ConversationMemory for RigMemory {
     /// The newest turns of the conversation that fit the window, with the critical messages and the summary of what a
-    /// flush removed. Calls come with their results. Empty for a conversation without messages.
+    /// flush removed, which is a message of the user unless the window or the resource chooses another role. Calls
+    /// come with their results; a call without one is answered by a text that says so, which is not stored. Empty for
+    /// a conversation without messages.
+    ///
+    /// All messages of the memory are read. If the newest ones exceed the window by their reasoning and native items,
+    /// they are returned all the same.
     fn load<'a>(
         &'a self,
         id: &'a ConversationId,

@@ -87,11 +87,11 @@ fn exact(message: &Message, tools: &mut Tools) -> Option<RigMessage> {
     let Some(Value::Array(blocks)) = fields.remove("content") else { return None };
     match fields.get("role")?.as_str()? {
         "user" | "tool" => {
-            let content = typed::<UserContent>(blocks)?;
+            let content = exact_blocks::<UserContent>(blocks)?;
             Some(RigMessage::User { content })
         }
         "assistant" => {
-            let content = typed::<AssistantContent>(blocks)?;
+            let content = exact_blocks::<AssistantContent>(blocks)?;
             let mut turn = Map::from_iter(rest);
             turn.insert("content".into(), json!([]));
             let turn = AssistantMessage::deserialize(Value::Object(turn)).ok()?;
@@ -114,7 +114,7 @@ fn take_rest(block: &mut Map<String, Value>) -> Option<Map<String, Value>> {
 }
 
 /// All blocks, or `None` if one cannot be read exactly.
-fn typed<T: for<'de> Deserialize<'de>>(blocks: Vec<Value>) -> Option<Vec<T>> {
+fn exact_blocks<T: for<'de> Deserialize<'de>>(blocks: Vec<Value>) -> Option<Vec<T>> {
     blocks.into_iter().map(|part| T::deserialize(block(part)?).ok()).collect()
 }
 

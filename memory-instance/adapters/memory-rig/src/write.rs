@@ -97,11 +97,11 @@ fn stored(mut fields: Map<String, Value>) -> Map<String, Value> {
     let mut stored = Map::new();
     stored.insert("role".into(), if is_tool { "tool".into() } else { role });
     stored.insert("content".into(), blocks.into_iter().map(block).collect());
-    with_options(stored, fields)
+    with_provider_options(stored, fields)
 }
 
 /// Adds what only rig reads.
-pub(crate) fn with_options(
+pub(crate) fn with_provider_options(
     mut block: Map<String, Value>,
     rest: Map<String, Value>,
 ) -> Map<String, Value> {
@@ -118,7 +118,7 @@ fn block(block: Value) -> Value {
     Value::Object(match kind.as_str() {
         "text" => {
             let text = rest.remove("text").unwrap_or_default();
-            with_options(object(json!({"type": "text", "text": text})), rest)
+            with_provider_options(object(json!({"type": "text", "text": text})), rest)
         }
         "toolcall" => call(rest),
         "reasoning" => reasoning(rest),
@@ -126,7 +126,10 @@ fn block(block: Value) -> Value {
         "image" | "audio" | "video" | "document" => media::write(&kind, rest),
         _ => {
             rest.insert("type".into(), kind.as_str().into());
-            with_options(object(json!({"type": "custom", "kind": format!("rig.{kind}")})), rest)
+            with_provider_options(
+                object(json!({"type": "custom", "kind": format!("rig.{kind}")})),
+                rest,
+            )
         }
     })
 }
@@ -158,7 +161,7 @@ fn call(mut rest: Map<String, Value>) -> Map<String, Value> {
         rest.insert("function".into(), function.into());
     }
     let call = json!({"type": "tool-call", "toolCallId": id, "toolName": name, "input": input});
-    with_options(object(call), rest)
+    with_provider_options(object(call), rest)
 }
 
 fn reasoning(mut rest: Map<String, Value>) -> Map<String, Value> {
@@ -173,42 +176,58 @@ fn reasoning(mut rest: Map<String, Value>) -> Map<String, Value> {
             rest.insert(SIGNED.into(), (*key).into());
         }
     }
-    with_options(object(json!({"type": "reasoning", "text": text})), rest)
+    with_provider_options(object(json!({"type": "reasoning", "text": text})), rest)
 }
 
 fn result(mut rest: Map<String, Value>) -> Map<String, Value> {
     let id = call_id(&mut rest, "call");
     let name = rest.remove("name").unwrap_or_default();
-    let failed = rest.remove("is_error") == Some(Value::Bool(true));
+    let outcome = match rest.remove("is_error") {
+        Some(Value::Bool(true)) => ToolOutcome::Failed,
+        _ => ToolOutcome::Succeeded,
+    };
     let mut content = match rest.remove("content") {
         Some(Value::Array(content)) => content,
         _ => Vec::new(),
     };
     let mut result = object(json!({"type": "tool-result", "toolCallId": id, "toolName": name}));
     let simple = match content.as_mut_slice() {
-        [Value::Object(only)] => simple_output(only, failed),
+        [Value::Object(only)] => simple_output(only, outcome),
         _ => None,
     };
     let output = simple.unwrap_or_else(|| {
-        if failed {
+        if outcome == ToolOutcome::Failed {
             result.insert("isError".into(), true.into());
         }
         let blocks: Vec<Value> = content.into_iter().map(output_block).collect();
         json!({"type": "content", "value": blocks})
     });
     result.insert("output".into(), output);
-    with_options(result, rest)
+    with_provider_options(result, rest)
+}
+
+/// Whether a tool failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ToolOutcome {
+    Succeeded,
+    Failed,
 }
 
 /// The output of a result that is one text or one value.
-fn simple_output(only: &mut Map<String, Value>, failed: bool) -> Option<Value> {
+fn simple_output(only: &mut Map<String, Value>, outcome: ToolOutcome) -> Option<Value> {
     if only.len() != 2 {
         return None;
     }
-    let (kind, value) = match only.get("type").and_then(Value::as_str)? {
-        "text" => (if failed { "error-text" } else { "text" }, only.remove("text")?),
-        "json" => (if failed { "error-json" } else { "json" }, only.remove("value")?),
+    let (key, kinds) = match only.get("type").and_then(Value::as_str)? {
+        "text" => ("text", ["text", "error-text"]),
+        "json" => ("value", ["json", "error-json"]),
         _ => return None,
+    };
+    let value = only.remove(key)?;
+    let [succeeded, failed] = kinds;
+    let kind = match outcome {
+        ToolOutcome::Succeeded => succeeded,
+        ToolOutcome::Failed => failed,
     };
     Some(json!({"type": kind, "value": value}))
 }
@@ -223,18 +242,21 @@ fn output_block(content: Value) -> Value {
     Value::Object(match kind.as_str() {
         "text" => {
             let text = rest.remove("text").unwrap_or_default();
-            with_options(object(json!({"type": "text", "text": text})), rest)
+            with_provider_options(object(json!({"type": "text", "text": text})), rest)
         }
         "json" => {
             // The AI SDK has no block for a value beside others.
             let text = rest.remove("value").unwrap_or_default().to_string();
             rest.insert("type".into(), "json".into());
-            with_options(object(json!({"type": "text", "text": text})), rest)
+            with_provider_options(object(json!({"type": "text", "text": text})), rest)
         }
         "image" => media::write_output(rest),
         _ => {
             rest.insert("type".into(), kind.as_str().into());
-            with_options(object(json!({"type": "custom", "kind": format!("rig.{kind}")})), rest)
+            with_provider_options(
+                object(json!({"type": "custom", "kind": format!("rig.{kind}")})),
+                rest,
+            )
         }
     })
 }

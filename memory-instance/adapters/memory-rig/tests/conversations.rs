@@ -1,6 +1,10 @@
 //! Conversations through rig's trait.
 
+use std::error::Error as _;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use memory_instance::{
     ErrorCode, FlushMode, MemoryManager, MemoryResource, Message as Stored, Profile, ProfileName,
@@ -179,6 +183,43 @@ async fn repeated_append_has_no_effect() {
     assert_eq!(memory.load(&id()).await.unwrap(), turn("one"));
 }
 
+/// Polls a future at most this many times, and drops it. Returns whether it ended before.
+async fn ends_within(polls: usize, future: impl Future<Output = ()>) -> bool {
+    let mut future = pin!(future);
+    let mut left = polls;
+    poll_fn(|context| {
+        if left == 0 {
+            return Poll::Ready(false);
+        }
+        left -= 1;
+        future.as_mut().poll(context).map(|()| true)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn dropped_append_leaves_all_or_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("memory.db").display());
+    let memory = RigMemory::new(manager(&url).await, "support");
+    let (turn, write) = (turn("one"), WriterId::named("jobs").write(17));
+    for polls in 0.. {
+        let id = format!("case-{polls}").into();
+        let append = async { memory.append(&id, turn.clone()).await.unwrap() };
+        let has_ended = ends_within(polls, append).await;
+        let loaded = memory.load(&id).await.unwrap();
+        assert!(loaded == turn || loaded.is_empty() && !has_ended, "{polls} polls: {loaded:?}");
+        let id = format!("job-{polls}").into();
+        ends_within(polls, async { memory.append_as(&id, write, &turn).await.unwrap() }).await;
+        memory.append_as(&id, write, &turn).await.unwrap();
+        assert_eq!(memory.load(&id).await.unwrap(), turn, "{polls} polls");
+        if has_ended {
+            assert!(polls > 1, "the append was never dropped");
+            break;
+        }
+    }
+}
+
 #[tokio::test]
 async fn messages_of_other_programs_are_loaded() {
     let memory = in_memory().await;
@@ -224,6 +265,8 @@ async fn errors_have_their_code() {
         let named = format!("Memory backend error: {}: ", source.code());
         assert!(text.starts_with(&named), "{text}");
         assert_eq!(source.memory_error().code(), source.code());
+        let within = source.source().map(ToString::to_string);
+        assert_ne!(within, Some(source.memory_error().to_string()), "the text is there twice");
         source.code()
     };
     let memory = RigMemory::new(manager("memory://").await, "unknown");
