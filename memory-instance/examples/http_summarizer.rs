@@ -39,7 +39,9 @@ async fn run() -> Result<String> {
         .with_base_url(&base_url) // leave this out to call Anthropic
         .with_api_key(ApiKey::new("sk-ant-local")) // `ApiKey::from_env("ANTHROPIC_API_KEY")?`
         .build()?;
-    Ok(format!("{}\n{}", summarize(openai).await?, summarize(anthropic).await?))
+    let first = summarize(openai).await?;
+    let second = summarize(anthropic).await?;
+    Ok(format!("{first}\n{second}"))
 }
 
 /// Summarizes a conversation by this model.

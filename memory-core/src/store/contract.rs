@@ -282,8 +282,8 @@ pub trait MemoryStore: Debug + Send + Sync + 'static {
     /// Everything of a memory except its messages and its archive.
     ///
     /// # Correctness
-    /// One snapshot. [`Frame::newest`] is the message at [`Frame::last`] if it is present: a reader compares it to notice that
-    /// the store went back to an earlier state. Its messages up to [`Frame::last`] and its archive are those that reads return as long as the
+    /// One snapshot. [`Frame::newest`] is the message at [`Frame::last`] if it is present: a reader compares it to detect that
+    /// the store returned to an earlier state. Its messages up to [`Frame::last`] and its archive are those that reads return as long as the
     /// generation does not change, except removals whose retention ends meanwhile.
     ///
     /// # Errors

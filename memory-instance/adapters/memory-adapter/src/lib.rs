@@ -5,6 +5,19 @@
 //! leaves out reasoning and provider blocks that another API wrote, and the adapters return them to the library that
 //! stored them.
 
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::print_stdout,
+        clippy::print_stderr
+    )
+)]
+
 mod counter;
 mod plan;
 mod substitute;
